@@ -1,0 +1,106 @@
+# vitrine: every target does its own set-up. `make help` lists them.
+
+SHELL      := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := all
+
+# sudo drops the directory of a Go that was not installed by a package.
+export PATH := $(PATH):/usr/local/go/bin
+export GOFLAGS := -buildvcs=false
+
+GO      := go
+BIN     := $(CURDIR)/bin
+VERSION := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+
+# The image and storage libraries without C: OpenPGP in Go, no btrfs, no Docker daemon.
+TAGS      := containers_image_openpgp,exclude_graphdriver_btrfs,containers_image_docker_daemon_stub
+# Only the launcher links C: libcontainer's first stage and libseccomp.
+C_PKGS    := ./launch/libct/... ./cmd/vitrine-launch/...
+PURE_PKGS  = $$(CGO_ENABLED=0 $(GO) list -tags $(TAGS) ./... | grep -v -e '/launch/libct' -e '/cmd/vitrine-launch')
+STAMP     := -X main.version=$(VERSION)
+
+# Sizes of the torture runs: CYCLES pods, KILLS of the daemon, LINES of log, POINTS to die at.
+CYCLES ?= 1000
+KILLS  ?= 200
+LINES  ?= 10000000
+POINTS ?= 1000
+
+.PHONY: all help packages build test unit e2e torture torture-short demo bench check generate deps test-vm clean
+
+all: packages build ## install what is missing, build everything into bin/
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+packages: ## install missing Debian packages (needs root only when one is missing)
+	@test/packages
+
+-include network/cni.mk
+
+build: $(BIN)/vitrined $(BIN)/vitrine-monitor $(BIN)/vitrine-launch $(BIN)/vitrine cni ## the binaries, without installing packages
+
+$(BIN)/vitrined $(BIN)/vitrine: $(BIN)/%: FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w $(STAMP)' -o $@ ./cmd/$*
+
+# The older collector starts with a smaller heap, and a monitor hardly ever collects.
+$(BIN)/vitrine-monitor: FORCE
+	GOEXPERIMENT=nogreenteagc CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(STAMP)' -o $@ ./cmd/vitrine-monitor
+
+$(BIN)/vitrine-launch: FORCE
+	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp,netgo,osusergo -ldflags '-s -w $(STAMP) -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $@ ./cmd/vitrine-launch
+
+# FORCE: the go command knows better than make what is up to date.
+.PHONY: FORCE
+FORCE:
+
+GOTEST := $(GO) test $(if $(V),-v) -count=1 -p 2
+
+test: packages build unit e2e ## everything a change must pass, under 20 minutes
+
+unit: packages ## tests of the rooms
+	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 8m $$(echo "$(PURE_PKGS)" | tr ' ' '\n' | grep -v /test/)
+	CGO_ENABLED=1 $(GOTEST) -tags seccomp,$(TAGS) -timeout 5m $(C_PKGS)
+	cd launch/seccomp && CGO_ENABLED=1 $(GOTEST) -timeout 5m ./...
+
+e2e: packages build ## tests of the whole system
+	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/...
+
+torture: packages build ## the long runs in full: CYCLES, KILLS, LINES, POINTS
+	CGO_ENABLED=0 $(GO) test -v -count=1 -p 1 -tags $(TAGS) -timeout 120m ./test/torture -args -cycles=$(CYCLES) -kills=$(KILLS) -lines=$(LINES) -points=$(POINTS)
+
+torture-short: ## the long runs as CI has time for
+	$(MAKE) torture CYCLES=100 KILLS=20 LINES=1000000 POINTS=20
+
+demo: packages build ## the main job, narrated; KEEP=1 leaves it running, STOP=DIR ends that
+	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))
+
+bench: packages build ## figures; PEER=SOCKET or PEER=containerd measures another runtime in turns, ARGS=... more options
+	@$(if $(filter containerd,$(PEER)),test/packages containerd runc)
+	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+check: packages generate-check ## format, vet, import policy, generated files
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	CGO_ENABLED=0 $(GO) vet -tags $(TAGS) $(PURE_PKGS)
+	CGO_ENABLED=1 $(GO) vet -tags seccomp,$(TAGS) $(C_PKGS)
+	CGO_ENABLED=0 $(GO) test -count=1 ./test/deps
+
+generate: ## write generated files anew
+	CGO_ENABLED=0 $(GO) generate -tags $(TAGS) ./...
+
+# Generated files are clean when generating changes nothing; a tree with other
+# changes in it may be checked too.
+.PHONY: generate-check
+generate-check:
+	@before=$$(git diff | sha256sum; git status --porcelain); $(MAKE) --no-print-directory generate >/dev/null; \
+	after=$$(git diff | sha256sum; git status --porcelain); \
+	test "$$before" = "$$after" || { echo "make generate changes the tree:"; git status --short; exit 1; }
+
+deps: ## write the reviewed import list of the monitor anew and show what changed
+	CGO_ENABLED=0 $(GO) test -count=1 ./test/deps -args -update
+	@git diff --stat -- docs/deps || true
+
+test-vm: packages build ## the end-to-end tests in a guest with cgroup v2 and systemd
+	@test/rig/test-vm
+
+clean: ## remove what was built
+	rm -rf $(BIN)

@@ -1,0 +1,102 @@
+package cgroup
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// scopePrefix begins the name of every container's systemd scope.
+const scopePrefix = "vitrine"
+
+// ContainerPath returns the OCI specification's linux.cgroupsPath of a container and
+// its path in cgroupfs. parent is CRI's cgroup_parent; empty means DefaultParent.
+//
+//	driver    cgroupsPath              fsPath
+//	cgroupfs  /kubepods/podX/ID        /kubepods/podX/ID
+//	systemd   kubepods-podX.slice:vitrine:ID
+//	                                   /kubepods.slice/kubepods-podX.slice/vitrine-ID.scope
+func (c *Cgroups) ContainerPath(parent, id string) (specPath, fsPath string) {
+	if c.Driver() != Systemd {
+		fsPath = path.Join(c.PodPath(parent), path.Join("/", id))
+		return fsPath, fsPath
+	}
+	return sliceName(parent) + ":" + scopePrefix + ":" + id, path.Join(c.PodPath(parent), scopePrefix+"-"+id+".scope")
+}
+
+// PodPath returns the path in cgroupfs of a pod whose cgroup_parent is parent.
+func (c *Cgroups) PodPath(parent string) string {
+	if c.Driver() == Systemd {
+		return expandSlice(sliceName(parent))
+	}
+	if parent == "" {
+		parent = DefaultParent
+	}
+	return path.Clean("/" + parent)
+}
+
+// sliceName turns a cgroup_parent into the name of a slice. Kubelet with the systemd
+// driver sends a path of slices, whose last element is the name; a path in cgroupfs
+// syntax becomes one by kubelet's own rule: elements joined by "-", a "-" inside an
+// element turned into "_".
+func sliceName(parent string) string {
+	parent = path.Clean("/" + parent)
+	if parent == "/" {
+		parent = DefaultParent
+	}
+	if base := path.Base(parent); strings.HasSuffix(base, ".slice") {
+		return base
+	}
+	elements := strings.Split(strings.TrimPrefix(parent, "/"), "/")
+	for i := range elements {
+		elements[i] = strings.ReplaceAll(elements[i], "-", "_")
+	}
+	return strings.Join(elements, "-") + ".slice"
+}
+
+// expandSlice returns a slice's path: a-b.slice lies in a.slice (systemd.slice(5)).
+func expandSlice(name string) string {
+	stem := strings.TrimSuffix(name, ".slice")
+	if stem == "-" {
+		return "/"
+	}
+	dir := "/"
+	for i := range len(stem) {
+		if stem[i] == '-' {
+			dir = path.Join(dir, stem[:i]+".slice")
+		}
+	}
+	return path.Join(dir, name)
+}
+
+// FromSystemd is the inverse of kubelet's rule: the cgroupfs syntax of a slice's
+// path, for example /kubepods/burstable/podX. A path without slices comes back as
+// it is. Underscores stay: which were dashes cannot be known.
+func FromSystemd(fsPath string) string {
+	name, ok := strings.CutSuffix(path.Base(fsPath), ".slice")
+	if !ok {
+		return fsPath
+	}
+	return "/" + strings.ReplaceAll(strings.Trim(name, "-"), "-", "/")
+}
+
+// checkPath refuses what no container or pod can have: the root, and a path that
+// the daemon itself is in.
+func (c *Cgroups) checkPath(fsPath string) error {
+	clean := path.Clean("/" + fsPath)
+	if clean == "/" || strings.IndexByte(fsPath, 0) >= 0 {
+		return fmt.Errorf("%w: cgroup path %.200q is not one of a container or pod", pod.ErrInvalid, fsPath)
+	}
+	own, err := ownCgroups()
+	if err != nil {
+		return err
+	}
+	for _, p := range own {
+		if p == clean || strings.HasPrefix(p, clean+"/") {
+			return fmt.Errorf("%w: this process is in cgroup %s itself", pod.ErrInvalid, clean)
+		}
+	}
+	return nil
+}

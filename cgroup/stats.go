@@ -1,0 +1,105 @@
+package cgroup
+
+import "time"
+
+// Stats are the figures of one cgroup. A nil part means that the kernel or the
+// hierarchy does not offer it. Within a part a figure that not every kernel has is
+// told by a Has field beside it, and zero means zero.
+type Stats struct {
+	CPU     *CPUStats
+	Memory  *MemoryStats
+	Swap    *SwapStats
+	Pids    *PidsStats
+	IO      *IOStats
+	Hugetlb []HugetlbStats
+}
+
+// CPUStats are processor figures.
+type CPUStats struct {
+	At time.Time
+	// Usage, User and System are nanoseconds of CPU time since the cgroup was made.
+	Usage, User, System uint64
+	HasModes            bool // User and System
+	// Periods, ThrottledPeriods and ThrottledTime (ns) are CFS bandwidth control's.
+	Periods, ThrottledPeriods, ThrottledTime uint64
+	HasBandwidth                             bool // the three above
+	PSI                                      *PSI
+}
+
+// MemoryStats are memory figures in bytes, faults in events.
+type MemoryStats struct {
+	At time.Time
+	// Usage is what is charged; WorkingSet is Usage less inactive file pages, as
+	// kubelet's eviction computes it.
+	Usage, WorkingSet, RSS, Cache, MappedFile uint64
+	// Limit is 0 when there is none.
+	Limit, MaxUsage, FailCount  uint64
+	HasMaxUsage, HasFailCount   bool
+	PageFaults, MajorPageFaults uint64
+	// OwnPageFaults and OwnMajorPageFaults leave out the cgroups below; only v1 counts so.
+	OwnPageFaults, OwnMajorPageFaults uint64
+	HasOwnFaults                      bool
+	// ActiveFile and InactiveFile are the page cache's two lists, Kernel what the
+	// kernel holds for the cgroup.
+	ActiveFile, InactiveFile, Kernel uint64
+	HasFileLists, HasKernel          bool
+	// OOMKills counts processes of this cgroup that the OOM killer ended.
+	OOMKills    uint64
+	HasOOMKills bool
+	PSI         *PSI
+}
+
+// SwapStats are swap figures in bytes; Limit is 0 when there is none.
+type SwapStats struct {
+	At           time.Time
+	Usage, Limit uint64
+}
+
+// PidsStats are task counts; Limit is 0 when there is none. Threads are tasks,
+// Processes thread groups. FileDescriptors are those that the processes have open.
+type PidsStats struct {
+	At                        time.Time
+	Threads, Processes, Limit uint64
+	FileDescriptors           uint64
+	HasFileDescriptors        bool
+}
+
+// IOStats are block I/O figures per device.
+type IOStats struct {
+	At      time.Time
+	Devices []DeviceIO
+	PSI     *PSI
+}
+
+// DeviceIO is one device's traffic: bytes and operations. DeviceName names it.
+type DeviceIO struct {
+	Major, Minor             uint64
+	ReadBytes, WriteBytes    uint64
+	ReadOps, WriteOps        uint64
+	DiscardBytes, DiscardOps uint64
+}
+
+// HugetlbStats are one huge page size's figures in bytes.
+type HugetlbStats struct {
+	PageSize        string
+	Usage, MaxUsage uint64
+	FailCount       uint64
+}
+
+// PSI is pressure stall information (kernel Documentation/accounting/psi.rst).
+type PSI struct{ Some, Full PSILine }
+
+// PSILine is one line of a pressure file: averages in percent, Total in nanoseconds.
+type PSILine struct {
+	Avg10, Avg60, Avg300 float64
+	Total                uint64
+}
+
+// Available is what may still be used before the limit: Limit less WorkingSet, never
+// below zero. It is false without a limit.
+func (m *MemoryStats) Available() (bytes uint64, ok bool) {
+	if m == nil || m.Limit == 0 {
+		return 0, false
+	}
+	return m.Limit - min(m.Limit, m.WorkingSet), true
+}

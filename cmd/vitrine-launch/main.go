@@ -1,0 +1,77 @@
+// Command vitrine-launch does one thing that needs libcontainer or an external OCI runtime, and
+// ends: it creates a container, starts a process in one, or removes one. Package launch
+// describes what it is given and what it answers:
+//
+//	vitrine-launch REQUEST
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/launch/libct"
+)
+
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		libct.Init() // does not return: this process becomes the user's
+	}
+}
+
+func main() {
+	begun := time.Now()
+	debug.SetGCPercent(-1)
+	libct.DefaultSignals()
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: vitrine-launch REQUEST (a file; the answer goes to descriptor 3)")
+		os.Exit(2)
+	}
+	request, err := read(os.Args[1])
+	var reply launch.Reply
+	if err != nil {
+		reply.Error = &launch.Error{Step: "launch.request", Kind: launch.KindInvalid, Message: err.Error()}
+	} else {
+		reply = libct.Run(request, libct.Birth(), begun, time.Now())
+	}
+	if err := answer(reply); err != nil {
+		fmt.Fprintln(os.Stderr, "vitrine-launch: answer:", err)
+		os.Exit(1)
+	}
+	if reply.Error != nil {
+		os.Exit(1)
+	}
+}
+
+// read reads the request.
+func read(path string) (request launch.Request, err error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return request, fmt.Errorf("read request: %w", err)
+	}
+	if err := json.Unmarshal(raw, &request); err != nil {
+		return request, fmt.Errorf("parse request %s: %w", path, err)
+	}
+	return request, nil
+}
+
+// answer writes the reply in one piece, which a pipe takes without blocking unless its
+// reader is gone.
+func answer(reply launch.Reply) error {
+	text := reply.Append(nil)
+	for len(text) > 0 {
+		n, err := syscall.Write(launch.ReplyFD, text)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
+}

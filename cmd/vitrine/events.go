@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// event is one line of GET /v1/events.
+type event struct {
+	Time      time.Time `json:"time"`
+	Kind      string    `json:"kind"`
+	Pod       string    `json:"pod"`
+	Sandbox   string    `json:"sandbox"`
+	Container string    `json:"container"`
+	ID        string    `json:"containerId"`
+	Exit      *struct {
+		Code    int32  `json:"code"`
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	} `json:"exit"`
+}
+
+// maxEvent bounds one event, in bytes.
+const maxEvent = 1 << 20
+
+func eventsCommand(o *options) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "Print what happens to pods and containers, as it happens, until interrupted",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			body, err := o.open(cmd.Context(), "/v1/events")
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			err = o.printEvents(body, cmd.OutOrStdout())
+			if cmd.Context().Err() != nil || errors.Is(err, context.Canceled) {
+				return nil // the person has seen enough
+			}
+			if err != nil {
+				return fmt.Errorf("read events: %w", err)
+			}
+			return errors.New("the daemon ended the stream")
+		},
+	}
+	c.Flags().BoolP("follow", "f", true, "go on until interrupted; there is no other way yet to see events")
+	return c
+}
+
+// printEvents passes the stream on until it ends.
+func (o *options) printEvents(body io.Reader, w io.Writer) error {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 4096), maxEvent)
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		if o.json() {
+			fmt.Fprintf(w, "%s\n", lines.Bytes())
+			continue
+		}
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, e.text())
+	}
+	return lines.Err()
+}
+
+func (e event) text() string {
+	id, name := e.Sandbox, e.Pod
+	if e.ID != "" {
+		id, name = e.ID, e.Pod+"/"+e.Container
+	}
+	line := fmt.Sprintf("%s  %-17s  %.13s  %s", e.Time.Local().Format("15:04:05.000"), oneLine(e.Kind, 40), oneLine(id, 64), oneLine(name, 200))
+	if x := e.Exit; x != nil && strings.HasSuffix(e.Kind, ".exited") {
+		line += fmt.Sprintf("  code %d %s", x.Code, oneLine(x.Reason, 40))
+		if x.Message != "" {
+			line += ": " + oneLine(x.Message, 300)
+		}
+	}
+	return line
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// gauges registers who answers for the gauges that are read at each scrape.
+func (d *daemon) gauges() {
+	count := func(states map[string]int) func(emit func(float64, ...string)) {
+		return func(emit func(float64, ...string)) {
+			for state, n := range states {
+				emit(float64(n), state)
+			}
+		}
+	}
+	for name, read := range map[string]func(emit func(float64, ...string)){
+		"sandboxes":  func(emit func(float64, ...string)) { count(d.sandboxStates())(emit) },
+		"containers": func(emit func(float64, ...string)) { count(d.containerStates())(emit) },
+		"images": func(emit func(float64, ...string)) {
+			if images, err := d.images.List(context.Background()); err == nil {
+				emit(float64(len(images)))
+			}
+		},
+		"storage_bytes": func(emit func(float64, ...string)) {
+			if fs, err := d.images.FsInfo(context.Background()); err == nil {
+				emit(float64(fs.Images.Bytes), "layer")
+				emit(float64(fs.Containers.Bytes), "rw")
+			}
+		},
+		"network_ready": func(emit func(float64, ...string)) { emit(truth(d.pods.NetworkReady() == nil)) },
+		"monitor_up":    func(emit func(float64, ...string)) { emit(float64(d.pods.Monitors().Connected)) },
+		"monitor_resident_memory_bytes": func(emit func(float64, ...string)) {
+			m := d.pods.Monitors()
+			emit(float64(m.ResidentSum), "sum")
+			emit(float64(m.ResidentMax), "max")
+		},
+		"runtime_info": func(emit func(float64, ...string)) {
+			for _, h := range d.pods.Handlers() {
+				if h.Name != "" {
+					emit(1, h.Name, version)
+				}
+			}
+		},
+		"config_last_reload_successful":        func(emit func(float64, ...string)) { emit(truth(d.reloaded.Load().ok)) },
+		"config_last_reload_timestamp_seconds": func(emit func(float64, ...string)) { emit(float64(d.reloaded.Load().at.UnixMilli()) / 1000) },
+	} {
+		if err := d.telemetry.Provide(name, read); err != nil {
+			slog.Error("register a gauge", "gauge", name, "error", err) // a name that is not on the list is a bug
+		}
+	}
+}
+
+// reloadOutcome is how the last reading of the configuration went.
+type reloadOutcome struct {
+	ok bool
+	at time.Time
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// sandboxStates and containerStates count what there is by state.
+func (d *daemon) sandboxStates() map[string]int {
+	states := map[string]int{}
+	for _, sb := range d.pods.Sandboxes() {
+		states[sb.State.String()]++
+	}
+	return states
+}
+
+func (d *daemon) containerStates() map[string]int {
+	states := map[string]int{}
+	for _, c := range d.pods.Containers() {
+		states[c.State.String()]++
+	}
+	return states
+}

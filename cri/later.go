@@ -1,0 +1,36 @@
+package cri
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Calls that this version does not offer. Kubelet goes on without them.
+
+func unimplemented(what string) error {
+	return status.Errorf(codes.Unimplemented, "this version of vitrine does not %s", what)
+}
+
+// CheckpointContainer is not offered.
+func (s *runtimeService) CheckpointContainer(context.Context, *runtime.CheckpointContainerRequest) (*runtime.CheckpointContainerResponse, error) {
+	return nil, unimplemented("checkpoint containers")
+}
+
+// CheckpointPod is not offered.
+func (s *runtimeService) CheckpointPod(context.Context, *runtime.CheckpointPodRequest) (*runtime.CheckpointPodResponse, error) {
+	return nil, unimplemented("checkpoint pods")
+}
+
+// RestorePod is not offered.
+func (s *runtimeService) RestorePod(context.Context, *runtime.RestorePodRequest) (*runtime.RestorePodResponse, error) {
+	return nil, unimplemented("restore pods")
+}
+
+// UpdatePodSandboxResources is not offered: it is for plugins, which this version
+// does not have. Kubelet changes the pod's cgroup itself.
+func (s *runtimeService) UpdatePodSandboxResources(context.Context, *runtime.UpdatePodSandboxResourcesRequest) (*runtime.UpdatePodSandboxResourcesResponse, error) {
+	return nil, unimplemented("tell plugins of a pod's resources")
+}

@@ -1,0 +1,114 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// visible says whether an object of this state exists for clients.
+func visible(s pod.State) bool { return s != pod.Creating }
+
+// selected reports whether labels have every entry of selector.
+func selected(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if have, ok := labels[key]; !ok || have != value {
+			return false
+		}
+	}
+	return true
+}
+
+// sandboxes returns what passes every part of the filter. IDs match by prefix.
+func (s *Server) sandboxes(f *runtime.PodSandboxFilter) []*runtime.PodSandbox {
+	var all []*runtime.PodSandbox
+	for _, sb := range s.pods.Sandboxes() {
+		if !visible(sb.State) || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) ||
+			f.GetState() != nil && f.GetState().GetState() != sandboxState(sb.State) {
+			continue
+		}
+		all = append(all, sandboxItem(sb))
+	}
+	return all
+}
+
+// containers returns what passes every part of the filter. IDs match by prefix.
+func (s *Server) containers(f *runtime.ContainerFilter) []*runtime.Container {
+	var all []*runtime.Container
+	for _, c := range s.pods.Containers() {
+		if !visible(c.State) || !strings.HasPrefix(string(c.ID), f.GetId()) || !strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) ||
+			!selected(f.GetLabelSelector(), c.Config.GetLabels()) ||
+			f.GetState() != nil && f.GetState().GetState() != containerState(c.State) {
+			continue
+		}
+		all = append(all, containerItem(c))
+	}
+	return all
+}
+
+// ListPodSandbox lists pods. It reads memory only.
+func (s *runtimeService) ListPodSandbox(_ context.Context, r *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
+	response := &runtime.ListPodSandboxResponse{Items: s.sandboxes(r.GetFilter())}
+	return response, fits(response, len(response.Items), "StreamPodSandboxes")
+}
+
+// StreamPodSandboxes is ListPodSandbox in pieces.
+func (s *runtimeService) StreamPodSandboxes(r *runtime.StreamPodSandboxesRequest, out grpc.ServerStreamingServer[runtime.StreamPodSandboxesResponse]) error {
+	return inChunks(s.sandboxes(r.GetFilter()), func(items []*runtime.PodSandbox) error {
+		return out.Send(&runtime.StreamPodSandboxesResponse{PodSandboxes: items})
+	})
+}
+
+// ListContainers lists containers. It reads memory only.
+func (s *runtimeService) ListContainers(_ context.Context, r *runtime.ListContainersRequest) (*runtime.ListContainersResponse, error) {
+	response := &runtime.ListContainersResponse{Containers: s.containers(r.GetFilter())}
+	return response, fits(response, len(response.Containers), "StreamContainers")
+}
+
+// StreamContainers is ListContainers in pieces.
+func (s *runtimeService) StreamContainers(r *runtime.StreamContainersRequest, out grpc.ServerStreamingServer[runtime.StreamContainersResponse]) error {
+	return inChunks(s.containers(r.GetFilter()), func(items []*runtime.Container) error {
+		return out.Send(&runtime.StreamContainersResponse{Containers: items})
+	})
+}
+
+// fits refuses an answer that clients could not receive, and says what to use instead.
+func fits(response proto.Message, items int, instead string) error {
+	if size := proto.Size(response); size > maxMessage {
+		return fmt.Errorf("list %d items: %w: %d bytes are more than a message of %d; use %s", items, pod.ErrExhausted, size, maxMessage, instead)
+	}
+	return nil
+}
+
+const (
+	// chunkItems and chunkBytes bound one message of a streaming list. A single item
+	// may be larger.
+	chunkItems = 256
+	chunkBytes = 1 << 20
+)
+
+// inChunks sends items, each once and in order, in messages of at least one; no
+// message for no items.
+func inChunks[T proto.Message](items []T, send func([]T) error) error {
+	for len(items) > 0 {
+		n, size := 0, 0
+		for n < len(items) && n < chunkItems {
+			size += proto.Size(items[n])
+			if n > 0 && size > chunkBytes {
+				break
+			}
+			n++
+		}
+		if err := send(items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+ *
+ * The OOM killer has chosen. __oom_kill_process (mm/oom_kill.c) sends SIGKILL and
+ * marks the victim under the victim's task lock, so both tracepoints run on one CPU
+ * right after each other. A victim that is marked without that signal was dying anyway.
+ */
+#pragma once
+
+/* A counter is charged in batches of this many pages (MEMCG_CHARGE_BATCH), so the
+ * level that ran out can stand that much below its limit. */
+#define BATCH 64
+
+enum { FILE_PAGES, ANON_PAGES, SWAP_ENTRIES, SHMEM_PAGES };
+
+#define OLD_PAGES(mm, i) BPF_CORE_READ((struct mm_struct___old *)(mm), rss_stat.count[i].counter)
+#define NEW_PAGES(mm, i) BPF_CORE_READ(mm, rss_stat[i].count)
+/* i must be constant: a relocated access with a variable index reads the wrong place. */
+#define PAGES(mm, i) (old ? OLD_PAGES(mm, i) : NEW_PAGES(mm, i))
+
+static __always_inline __u64 positive(__s64 n)
+{
+	return n < 0 ? 0 : n;
+}
+
+static __always_inline void pages(struct oom *o, struct mm_struct *mm)
+{
+	bool old = bpf_core_field_exists(struct mm_struct___old, rss_stat.count);
+
+	o->file = positive(PAGES(mm, FILE_PAGES));
+	o->anon = positive(PAGES(mm, ANON_PAGES));
+	o->swapped = positive(PAGES(mm, SWAP_ENTRIES));
+	o->shmem = positive(PAGES(mm, SHMEM_PAGES));
+}
+
+static __always_inline bool below(struct cgroup_subsys_state *css, __u64 id)
+{
+	int i;
+
+	for (i = 0; i < DEPTH; i++) {
+		if (!css)
+			return 0;
+		if (css_id(css) == id)
+			return 1;
+		css = BPF_CORE_READ(css, parent);
+	}
+	return 0;
+}
+
+/* full notes a level that is full; it returns whether the search is over. */
+static __always_inline bool full(struct record *r, struct mem_cgroup *m, __u32 level)
+{
+	__u64 usage = BPF_CORE_READ(m, memory.usage.counter), max = BPF_CORE_READ(m, memory.max);
+	__u64 swap = BPF_CORE_READ(m, memsw.usage.counter), swap_max = BPF_CORE_READ(m, memsw.max);
+	/* Memory plus swap is never less than memory; a v2 swap counter is its own. */
+	bool by_swap = swap >= usage && swap_max >= max && swap + BATCH >= swap_max;
+
+	if (usage + BATCH < max && !by_swap)
+		return 0;
+	r->flags &= ~FLAG_SWAP & ~FLAG_GROUP;
+	if (usage + BATCH < max)
+		r->flags |= FLAG_SWAP;
+	if (BPF_CORE_READ(m, oom_group))
+		r->flags |= FLAG_GROUP;
+	r->oom.level = level;
+	r->oom.level_cgroup = css_id(&m->css);
+	r->oom.usage = usage;
+	r->oom.limit = max;
+	r->oom.swap_usage = swap;
+	r->oom.swap_limit = swap_max;
+	return 1;
+}
+
+/* which finds the level that ran out: the first ancestor that is full and has the
+ * task that asked for memory below it; else the first that is full. */
+static __always_inline void which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
+{
+	__u32 level = LEVEL_BELOW;
+	bool found = 0;
+	int i;
+
+	for (i = 0; i < DEPTH; i++) {
+		__u64 id;
+
+		if (!css)
+			break;
+		id = css_id(css);
+		if (level == LEVEL_CONTAINER)
+			level = LEVEL_ABOVE;
+		if (id == r->cgroup)
+			level = LEVEL_CONTAINER;
+		bool inside = below(asker, id);
+		if ((inside || !found) && full(r, (struct mem_cgroup *)css, level)) {
+			found = 1;
+			if (inside) {
+				r->flags &= ~FLAG_OUTSIDE;
+				return;
+			}
+			r->flags |= FLAG_OUTSIDE;
+		}
+		css = BPF_CORE_READ(css, parent);
+	}
+}
+
+static __always_inline int victim(struct task_struct *t, bool dying)
+{
+	struct cgroup_subsys_state *css = memory_css(t);
+	struct task_struct *asker = (struct task_struct *)bpf_get_current_task();
+	struct container *c;
+	struct mm_struct *mm;
+	struct record *r;
+	__u64 id = 0;
+
+	c = find(css, &id);
+	if (!c)
+		return 0;
+	r = begin(KIND_OOM, id, c, t);
+	if (!r)
+		return 0;
+	if (dying)
+		r->flags |= FLAG_DYING;
+	else
+		__sync_fetch_and_add(&c->oom_kills, 1);
+	r->oom.kills = c->oom_kills;
+	r->oom.score_adj = BPF_CORE_READ(t, signal, oom_score_adj);
+	mm = BPF_CORE_READ(t, mm);
+	if (mm)
+		pages(&r->oom, mm);
+	describe(&r->oom.trigger, asker);
+	which(r, css, memory_css(asker));
+	/* A dying task's other threads are marked, too: that must not cover the kill. */
+	if (!dying)
+		remember(r);
+	emit(r);
+	return 0;
+}
+
+static __always_inline struct killed *noted(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&killed, &zero);
+}
+
+/* Since Linux 6.8 the tracepoint has the task (72ba14deb40a "mm: update mark_victim
+ * tracepoints fields"); before, its thread id. Both programs load on both kernels, and
+ * the wrong one reads garbage: Go chooses by the kernel's BTF. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(mark_victim, struct task_struct *t)
+{
+	struct killed *k = noted();
+	struct settings *s;
+	__u32 zero = 0;
+	bool dying = 0;
+
+	s = bpf_map_lookup_elem(&settings, &zero);
+	if (s && s->signals && k)
+		dying = k->pid != (__u32)BPF_CORE_READ(t, pid) || k->by != (__u32)bpf_get_current_pid_tgid();
+	if (k)
+		k->pid = 0;
+	return victim(t, dying);
+}
+
+/* The thread id alone leads to no task (bpf_task_from_pid is of 6.2), but the SIGKILL
+ * that was sent just before has it. Without that signal the victim was dying. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(mark_victim_pid, int pid)
+{
+	struct killed *k = noted();
+	struct task_struct *t;
+
+	if (!k || k->pid != (__u32)pid || k->by != (__u32)bpf_get_current_pid_tgid())
+		return 0;
+	t = (struct task_struct *)k->task;
+	k->pid = 0;
+	return victim(t, 0);
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+ *
+ * What the programs tell, and the maps they tell it through. The Go types are
+ * generated from these. A change of any of them needs a new layout number in pins.go.
+ */
+#pragma once
+
+enum kind {
+	KIND_OOM = 1,
+	KIND_EXEC = 2,
+	KIND_EXIT = 3,
+	KIND_SIGNAL = 4,
+	KINDS = 5,
+};
+
+enum flag {
+	/* The record is about the container's PID 1. */
+	FLAG_INIT = 1,
+	/* OOM: the victim was dying before; this kill did not end it. */
+	FLAG_DYING = 2,
+	/* OOM: the level runs out of memory plus swap (v1 memsw). */
+	FLAG_SWAP = 4,
+	/* OOM: the triggering task is not below the level that ran out. */
+	FLAG_OUTSIDE = 8,
+	/* OOM: the level asks for group kills. */
+	FLAG_GROUP = 16,
+	/* Signal: sent by the kernel, not by a process. */
+	FLAG_KERNEL = 32,
+	/* Signal: the target has a handler for it. */
+	FLAG_HANDLED = 64,
+};
+
+/* How the level that ran out lies to the container's own cgroup. */
+enum level {
+	LEVEL_GLOBAL = 0,
+	LEVEL_BELOW = 1,
+	LEVEL_CONTAINER = 2,
+	LEVEL_ABOVE = 3,
+};
+
+struct task {
+	__u32 pid;
+	__u32 tgid;
+	__u32 ns_tgid;
+	__u32 uid;
+	__u64 cgroup;
+	__u8 comm[16];
+};
+
+struct oom {
+	struct task trigger;
+	__u64 level_cgroup;
+	__u64 limit;
+	__u64 usage;
+	__u64 swap_limit;
+	__u64 swap_usage;
+	__u64 anon;
+	__u64 file;
+	__u64 shmem;
+	__u64 swapped;
+	__u32 level;
+	__s32 score_adj;
+	/* How many processes of the container the OOM killer has killed, this included. */
+	__u64 kills;
+};
+
+struct exec {
+	__u8 filename[128];
+};
+
+struct exit {
+	struct task parent;
+	/* As wait(2) reports it. */
+	__s32 status;
+	__u32 pad;
+};
+
+struct signal {
+	struct task sender;
+	__s32 number;
+	__s32 code;
+	__u64 address;
+	__s32 syscall;
+	__u32 pad;
+};
+
+struct record {
+	__u32 kind;
+	__u32 flags;
+	/* Nanoseconds since boot, suspend included. */
+	__u64 time;
+	/* The tracked cgroup; the task itself may be in one below it. */
+	__u64 cgroup;
+	struct task task;
+	union {
+		struct oom oom;
+		struct exec exec;
+		struct exit exit;
+		struct signal signal;
+	};
+};
+
+struct container {
+	__u32 slot;
+	/* Host pid of PID 1; 0 as long as it is not known. */
+	__u32 init;
+	__u64 oom_kills;
+};
+
+struct last_key {
+	__u64 cgroup;
+	__u32 kind;
+	/* 1: about PID 1; 0: about any task of the container. */
+	__u32 init;
+};
+
+struct settings {
+	/* The signal program is attached, so mark_victim may rely on its notes. */
+	__u32 signals;
+};
+
+/* What the signal program saw last on this CPU: a SIGKILL from the kernel itself. */
+struct killed {
+	__u64 task;
+	__u32 pid;
+	__u32 by;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2048);
+	__type(key, __u64);
+	__type(value, struct container);
+} containers SEC(".maps");
+
+/* Preallocated: a record must find its place also when there is no memory left. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct last_key);
+	__type(value, struct record);
+} last SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024);
+} events SEC(".maps");
+
+/* Events that found the ring full, by kind; index 0: records that found no place in last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct killed);
+} killed SEC(".maps");
+
+/* A record is too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KINDS);
+	__type(key, __u32);
+	__type(value, struct record);
+} scratch SEC(".maps");

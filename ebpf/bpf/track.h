@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+ *
+ * Which container a task belongs to, and how a record leaves the kernel.
+ */
+#pragma once
+
+/* Levels of cgroups looked at; kubelet's pods are four or five deep. */
+#define DEPTH 10
+
+/* The memory cgroup's state is the first member of struct mem_cgroup, so the two
+ * pointers are one (container_of in mem_cgroup_from_css, include/linux/memcontrol.h). */
+static __always_inline struct cgroup_subsys_state *memory_css(struct task_struct *t)
+{
+	struct css_set *set = BPF_CORE_READ(t, cgroups);
+	/* The index is a constant of the running kernel, but a variable to the
+	 * compiler, and CO-RE relocates no variable index: the address is computed. */
+	unsigned int i = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+	struct cgroup_subsys_state **base, *css = 0;
+
+	if (!set)
+		return 0;
+	base = __builtin_preserve_access_index(&set->subsys[0]);
+	bpf_probe_read_kernel(&css, sizeof(css), base + i);
+	return css;
+}
+
+static __always_inline __u64 css_id(struct cgroup_subsys_state *css)
+{
+	return BPF_CORE_READ(css, cgroup, kn, id);
+}
+
+static __always_inline struct container *find(struct cgroup_subsys_state *css, __u64 *id)
+{
+	struct container *c;
+	int i;
+
+	for (i = 0; i < DEPTH; i++) {
+		if (!css)
+			return 0;
+		*id = css_id(css);
+		c = bpf_map_lookup_elem(&containers, id);
+		if (c)
+			return c;
+		css = BPF_CORE_READ(css, parent);
+	}
+	return 0;
+}
+
+/* The process id as the innermost pid namespace of the task has it. */
+static __always_inline __u32 ns_tgid(struct task_struct *t)
+{
+	struct pid *p = BPF_CORE_READ(t, group_leader, thread_pid);
+	struct upid *base, n = {};
+	unsigned int level;
+
+	if (!p)
+		return 0;
+	level = BPF_CORE_READ(p, level);
+	if (level > 32)
+		return 0;
+	base = __builtin_preserve_access_index(&p->numbers[0]);
+	bpf_probe_read_kernel(&n.nr, sizeof(n.nr),
+			      (void *)base + level * bpf_core_type_size(struct upid));
+	return n.nr;
+}
+
+static __always_inline void describe(struct task *d, struct task_struct *t)
+{
+	struct cgroup_subsys_state *css = memory_css(t);
+
+	d->pid = BPF_CORE_READ(t, pid);
+	d->tgid = BPF_CORE_READ(t, tgid);
+	d->ns_tgid = ns_tgid(t);
+	d->uid = BPF_CORE_READ(t, real_cred, uid.val);
+	d->cgroup = css ? css_id(css) : 0;
+	BPF_CORE_READ_INTO(&d->comm, t, comm);
+}
+
+static __always_inline void count_lost(__u32 what)
+{
+	__u64 *n = bpf_map_lookup_elem(&lost, &what);
+
+	if (n)
+		(*n)++;
+}
+
+/* A tracepoint's program does not nest on its CPU, so one record per kind and CPU is enough. */
+static __always_inline struct record *begin(__u32 kind, __u64 cgroup, struct container *c, struct task_struct *t)
+{
+	struct record *r = bpf_map_lookup_elem(&scratch, &kind);
+
+	if (!r)
+		return 0;
+	__builtin_memset(r, 0, sizeof(*r));
+	r->kind = kind;
+	r->time = bpf_ktime_get_boot_ns();
+	r->cgroup = cgroup;
+	describe(&r->task, t);
+	if (c->init ? r->task.tgid == c->init : r->task.ns_tgid == 1)
+		r->flags |= FLAG_INIT;
+	return r;
+}
+
+/* remember replaces the record as a whole: a reader never sees half of one. */
+static __always_inline void remember(struct record *r)
+{
+	struct last_key key = { .cgroup = r->cgroup, .kind = r->kind };
+
+	if (bpf_map_update_elem(&last, &key, r, BPF_ANY))
+		count_lost(0);
+	if (!(r->flags & FLAG_INIT))
+		return;
+	key.init = 1;
+	if (bpf_map_update_elem(&last, &key, r, BPF_ANY))
+		count_lost(0);
+}
+
+static __always_inline void emit(struct record *r)
+{
+	if (bpf_ringbuf_output(&events, r, sizeof(*r), 0))
+		count_lost(r->kind);
+}

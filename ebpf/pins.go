@@ -1,0 +1,92 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	cebpf "github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// layout names the shape of the maps. What lies under another name belongs to another
+// version of the daemon:
+//
+//	PinDir/                 a bpffs
+//	  v1/
+//	    containers          cgroup id → struct container
+//	    last                struct last_key → struct record
+//	    events, lost, settings, killed
+//	    link-<program>      keeps the program attached
+const layout = "v1"
+
+// scratch is nobody's memory from one event to the next.
+var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch}
+
+// openMaps takes over the pinned maps, or makes and pins them.
+func openMaps(spec *cebpf.CollectionSpec, dir string) (map[string]*cebpf.Map, error) {
+	maps := map[string]*cebpf.Map{}
+	for _, name := range pinned {
+		s := spec.Maps[name].Copy()
+		s.Pinning = cebpf.PinByName
+		m, err := cebpf.NewMapWithOptions(s, cebpf.MapOptions{PinPath: dir})
+		if err != nil {
+			for _, m := range maps {
+				m.Close()
+			}
+			return nil, fmt.Errorf("map %s: %w", name, err)
+		}
+		maps[name] = m
+	}
+	return maps, nil
+}
+
+// ensureBPFFS makes dir and mounts a bpffs on it unless it lies in one.
+func ensureBPFFS(dir string) error {
+	if in, err := inBPFFS(filepath.Dir(dir)); err == nil && in {
+		return os.MkdirAll(dir, 0o700)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("directory for pins: %w", err)
+	}
+	in, err := inBPFFS(dir)
+	if err != nil || in {
+		return err
+	}
+	if err := unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("%w: mount bpffs on %s: %w", ErrUnavailable, dir, err)
+	}
+	return nil
+}
+
+func inBPFFS(dir string) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return false, fmt.Errorf("file system of %s: %w", dir, err)
+	}
+	return st.Type == unix.BPF_FS_MAGIC, nil
+}
+
+// Wipe detaches all programs pinned under dir, forgets their maps, and unmounts the
+// bpffs that Open mounted there. It is no error if there is nothing.
+func Wipe(dir string) error {
+	in, err := inBPFFS(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !in {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, layout)); err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	if in, err := inBPFFS(filepath.Dir(dir)); err != nil || in {
+		return err
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	return nil
+}

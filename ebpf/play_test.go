@@ -1,0 +1,174 @@
+package ebpf_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary plays the processes of a container: PLAY names the part, PLAY_CGROUP
+// the cgroup it enters before it becomes what it plays.
+func TestMain(m *testing.M) {
+	part := os.Getenv("PLAY")
+	if part == "" {
+		os.Exit(m.Run())
+	}
+	if dir := os.Getenv("PLAY_CGROUP"); dir != "" {
+		check(os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0))
+		os.Unsetenv("PLAY_CGROUP")
+		check(unix.Exec("/proc/self/exe", os.Args, os.Environ()))
+	}
+	play(strings.Fields(part))
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(99)
+	}
+}
+
+func play(part []string) {
+	number := func() int {
+		n, err := strconv.Atoi(part[1])
+		check(err)
+		return n
+	}
+	switch part[0] {
+	case "sleep":
+		unix.Pause()
+	case "exit":
+		os.Exit(number())
+	case "hold", "hog":
+		mem, err := unix.Mmap(-1, 0, number()<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		check(err)
+		for i := 0; i < len(mem); i += 4096 {
+			mem[i] = 1
+		}
+		fmt.Println("ready")
+		unix.Pause()
+	case "parent": // of a child that plays the rest
+		child := exec.Command("/proc/self/exe")
+		child.Env = append(os.Environ(), "PLAY="+strings.Join(part[1:], " "))
+		child.Run()
+		os.Exit(7)
+	case "kill":
+		check(unix.Kill(number(), unix.SIGKILL))
+	case "abort":
+		defaultAction(unix.SIGABRT)
+		check(unix.Kill(os.Getpid(), unix.SIGABRT))
+		unix.Pause()
+	case "fault":
+		mem, err := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		check(err)
+		defaultAction(unix.SIGSEGV)
+		mem[0] = 1
+	case "open":
+		dropped()
+	}
+	os.Exit(0)
+}
+
+// defaultAction undoes what Go's runtime did with the signal.
+func defaultAction(sig unix.Signal) {
+	var none [4]uint64
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptrOf(&none), 0, 8, 0, 0)
+	if errno != 0 {
+		check(errno)
+	}
+}
+
+// start starts a part in the cgroup of that directory.
+func start(t *testing.T, dir, part string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "PLAY="+part, "PLAY_CGROUP="+dir, "GOTRACEBACK=none")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+func wait(t *testing.T, cmd *exec.Cmd) syscall.WaitStatus {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// newCgroup makes a memory cgroup below parent ("" is the root), with a limit if not 0.
+func newCgroup(t *testing.T, parent, name string, limit int) (dir string, id uint64) {
+	t.Helper()
+	root, limitFile := "/sys/fs/cgroup", "memory.max"
+	if _, err := os.Stat(root + "/memory/memory.limit_in_bytes"); err == nil {
+		root, limitFile = root+"/memory", "memory.limit_in_bytes"
+	}
+	if parent == "" {
+		parent = root
+		name = fmt.Sprintf("vitrine-ebpf-%d-%s", os.Getpid(), name)
+	} else if limitFile == "memory.max" {
+		if err := os.WriteFile(parent+"/cgroup.subtree_control", []byte("+memory"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir = filepath.Join(parent, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("no memory cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		for range 200 {
+			if err := os.Remove(dir); err == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("cgroup %s is left", dir)
+	})
+	if limit != 0 {
+		if err := os.WriteFile(filepath.Join(dir, limitFile), []byte(strconv.Itoa(limit)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return dir, st.Ino
+}
+
+// kernelKills is the kernel's own count of the OOM kills in exactly that cgroup.
+func kernelKills(t *testing.T, dir string) (n uint64) {
+	t.Helper()
+	text, err := os.ReadFile(dir + "/memory.oom_control")
+	if err != nil {
+		text, err = os.ReadFile(dir + "/memory.events.local")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "oom_kill %d", &n); err == nil {
+			return n
+		}
+	}
+	t.Fatalf("no oom_kill in %q", text)
+	return 0
+}

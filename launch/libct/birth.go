@@ -1,0 +1,20 @@
+package libct
+
+/*
+extern long long vitrine_birth;
+extern int vitrine_given;
+extern int vitrine_pipes;
+*/
+import "C"
+
+import "time"
+
+// Birth is when this process was forked (as far as its CPU time tells).
+func Birth() time.Time { return time.Unix(0, int64(C.vitrine_birth)) }
+
+// Given reports whether descriptor fd, 3 to 5, was open when the process began. A
+// later look could find a file of the Go runtime in its place.
+func Given(fd int) bool { return C.vitrine_given&(1<<fd) != 0 }
+
+// givenPipe is Given and a pipe.
+func givenPipe(fd int) bool { return C.vitrine_pipes&(1<<fd) != 0 }

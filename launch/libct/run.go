@@ -1,0 +1,111 @@
+package libct
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	_ "github.com/opencontainers/cgroups/devices" // without it every start fails for want of device rules
+
+	"github.com/vitrine-runtime/vitrine/launch"
+)
+
+// A job is one request on its way.
+type job struct {
+	request   launch.Request
+	line      *timeline
+	container *specs.Spec // what is to be created, when it has been read
+	failed    string      // the step in which libcontainer failed to start something
+}
+
+// Run does what request asks and answers. Begun is when the process was forked; the
+// steps of the answer cover the time since then. It changes process-wide state
+// (working directory, environment, logger) and is for one call per process.
+func Run(request launch.Request, begun, main, read time.Time) launch.Reply {
+	j := &job{request: request, line: newTimeline(begun)}
+	j.line.endAt("launch.init", main.UnixNano())
+	j.line.endAt("launch.request", read.UnixNano())
+	j.line.listen()
+
+	run := j.runNative
+	if request.Runtime.Path != "" {
+		run = j.runExternal
+	}
+	reply, err := run()
+	if err != nil {
+		reply = launch.Reply{Error: j.fault(err)}
+	}
+	j.line.end("launch.reply")
+	reply.Steps = j.line.taken()
+	return reply
+}
+
+// runNative does the request with libcontainer.
+func (j *job) runNative() (reply launch.Reply, err error) {
+	switch j.request.Op {
+	case launch.OpCreate:
+		reply.PID, err = j.create()
+	case launch.OpExec:
+		reply.PID, err = j.exec()
+	case launch.OpDelete:
+		err = j.remove()
+	case launch.OpFeatures:
+		reply.Features, err = j.features()
+	case launch.OpStart:
+		err = invalid("launch.request", errors.New("a native container is started through its exec fifo"))
+	default:
+		err = invalid("launch.request", fmt.Errorf("unknown operation %q", j.request.Op))
+	}
+	return reply, err
+}
+
+// maxDocument bounds the specifications that are read, in bytes.
+const maxDocument = 16 << 20
+
+// spec reads Bundle/config.json.
+func (j *job) spec() (*specs.Spec, error) {
+	path := filepath.Join(j.request.Bundle, "config.json")
+	raw, err := readBounded(path)
+	if err != nil {
+		return nil, fmt.Errorf("read specification: %w", err)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(raw, spec); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", path, err)
+	}
+	if err := checkSpec(spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	j.container = spec
+	return spec, nil
+}
+
+// checkSpec refuses what libcontainer would trip over.
+func checkSpec(spec *specs.Spec) error {
+	switch {
+	case spec.Process == nil:
+		return errors.New("process is missing")
+	case spec.Root == nil || spec.Root.Path == "":
+		return errors.New("root is missing")
+	case spec.Linux == nil:
+		return errors.New("linux is missing")
+	}
+	return checkProcess(spec.Process)
+}
+
+// readBounded reads a file of at most maxDocument bytes.
+func readBounded(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxDocument {
+		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), maxDocument)
+	}
+	return os.ReadFile(path)
+}

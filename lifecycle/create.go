@@ -1,0 +1,371 @@
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/image"
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
+	"github.com/vitrine-runtime/vitrine/monitor/client"
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+)
+
+// CreateContainer makes a container up to the point where its init waits to
+// execute the user's program. The same request again returns the container that
+// the first one made; a different one for the same attempt is ErrExists.
+func (m *Manager) CreateContainer(ctx context.Context, sandbox string, config *runtime.ContainerConfig) (pod.ID, error) {
+	owner, err := m.index.sandbox(sandbox)
+	if err != nil {
+		return "", err
+	}
+	sb := *owner.value.Load()
+	if sb.State != pod.Ready {
+		return "", fmt.Errorf("create container in sandbox %s: %w: it is %s, not %s", sb.ID.Short(), pod.ErrState, sb.State, pod.Ready)
+	}
+	c := pod.Container{
+		ID: pod.NewID(), SandboxID: sb.ID, State: pod.Creating, Config: pod.ContainerConfig{ContainerConfig: config},
+		Handler: sb.Handler, CreatedAt: time.Now(), Traceparent: telemetry.Traceparent(ctx),
+	}
+	x := m.index
+	x.mu.Lock()
+	if f := x.containerFlights[c.Key()]; f != nil {
+		x.mu.Unlock()
+		return f.wait(ctx)
+	}
+	var leftover *containerEntry // of an attempt that could not be undone
+	if id, exists := x.containerKeys[c.Key()]; exists {
+		present := x.containers[id]
+		old := present.value.Load()
+		if old.State != pod.Creating {
+			x.mu.Unlock()
+			if proto.Equal(old.Config.ContainerConfig, config) {
+				return id, nil
+			}
+			return "", fmt.Errorf("%s: %w as %s with another configuration", c.Key(), pod.ErrExists, id.Short())
+		}
+		leftover = present
+	}
+	x.containerFlights[c.Key()] = &flight{done: make(chan struct{})}
+	x.mu.Unlock()
+
+	return fly(ctx, m, x.containerFlights, c.Key(), c.ID, func(ctx context.Context) error {
+		if leftover != nil {
+			if err := m.clearInterrupted(ctx, leftover, m.monitors()); err != nil {
+				return err
+			}
+		}
+		return m.createContainer(ctx, owner, c)
+	})
+}
+
+func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c pod.Container) (err error) {
+	sb := *owner.value.Load()
+	ctx, op := m.ops.begin(ctx, "create_container", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
+	defer op.end(&err)
+	op.enter("lock")
+	if err := owner.lock.acquire(ctx, sb.ID); err != nil {
+		return err
+	}
+	defer owner.lock.release()
+	if sb = *owner.value.Load(); sb.State != pod.Ready {
+		return fmt.Errorf("create container in sandbox %s: %w: it is %s, not %s", sb.ID.Short(), pod.ErrState, sb.State, pod.Ready)
+	}
+	warm, cancelWarm := context.WithCancel(ctx)
+	defer cancelWarm()
+	m.cgroups.Warm(warm)
+
+	var undo undo
+	defer func() {
+		if err != nil {
+			op.enter("undo")
+			err = errors.Join(err, undo.run(ctx))
+		}
+	}()
+
+	op.enter("image")
+	img, err := m.images.Status(ctx, c.Config.GetImage().GetImage())
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	plan := &plan{manager: m, sandbox: sb, container: &c, image: img}
+	if err := op.step(ctx, "resolve", plan.resolve); err != nil {
+		return err
+	}
+
+	var e *containerEntry
+	if err := op.step(ctx, "record", func(context.Context) error {
+		if err := m.store.PutContainer(c); err != nil {
+			return err
+		}
+		e = m.index.addContainer(c)
+		return nil
+	}); err != nil {
+		return err
+	}
+	undo.add("record", func(context.Context) error { return m.forgetContainer(e, false) })
+
+	op.enter("rootfs")
+	undo.add("rootfs", func(ctx context.Context) error { return m.images.RemoveRootfs(ctx, string(c.ID)) })
+	rootfs, err := m.images.CreateRootfs(ctx, rootfsRequest(sb, c))
+	if err != nil {
+		return err
+	}
+	c.Rootfs = rootfs.Path
+
+	if err := op.step(ctx, "spec", plan.describe); err != nil {
+		return err
+	}
+	undo.add("runtime", func(ctx context.Context) error { return m.deleteRuntimeState(ctx, c) })
+	if err := op.step(ctx, "bundle", plan.write); err != nil {
+		return err
+	}
+
+	op.enter("monitor.create")
+	monitor, created, err := client.Start(ctx, plan.spawn(telemetry.Traceparent(ctx)))
+	if err != nil {
+		return fmt.Errorf("create container %s: %w", c.ID.Short(), launchError(err))
+	}
+	undo.add("monitor", func(ctx context.Context) error {
+		defer monitor.Close()
+		return ignoreGone(monitor.Destroy(ctx))
+	})
+
+	return op.step(ctx, "created", func(context.Context) error {
+		start, err := processStart(created.PID)
+		if err != nil {
+			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), created.PID, err)
+		}
+		c.Init = pod.Process{PID: created.PID, StartTime: start}
+		if _, err := m.putContainer(e, pod.Created, func(next *pod.Container) { *next = c; next.State = pod.Created }); err != nil {
+			return err
+		}
+		m.watch(e, monitor)
+		return nil
+	})
+}
+
+// rootfsRequest describes the container's root file system; in a pod with its own
+// user namespace the files belong to the mapped ids.
+func rootfsRequest(sb pod.Sandbox, c pod.Container) image.RootfsRequest {
+	request := image.RootfsRequest{ID: string(c.ID), ImageID: c.Image.ID, MountLabel: sb.MountLabel}
+	u := namespaceOptions(sb).GetUsernsOptions()
+	if userNamespace(sb) == nil {
+		return request
+	}
+	mapped := func(list []*runtime.IDMapping) []image.IDMap {
+		var maps []image.IDMap
+		for _, m := range list {
+			maps = append(maps, image.IDMap{ContainerID: m.GetContainerId(), HostID: m.GetHostId(), Size: m.GetLength()})
+		}
+		return maps
+	}
+	request.UIDMaps, request.GIDMaps = mapped(u.GetUids()), mapped(u.GetGids())
+	return request
+}
+
+// plan is what CreateContainer finds out before it acts: resolve looks things up,
+// describe builds the specification, write puts it on disk.
+type plan struct {
+	manager   *Manager
+	sandbox   pod.Sandbox
+	container *pod.Container
+	image     image.Image
+
+	handler Handler
+	input   spec.Input
+	spec    *specs.Spec
+}
+
+// resolve looks up what does not need the root file system: handler, mount
+// sources, seccomp profile, devices, paths. Nothing exists yet that a failure
+// would leave behind.
+func (p *plan) resolve(ctx context.Context) (err error) {
+	m, sb, c := p.manager, p.sandbox, p.container
+	if p.handler, err = m.config.handler(c.Handler); err != nil {
+		return err
+	}
+	c.Image = pod.ImageRef{ID: p.image.ID, User: c.Config.GetImage().GetUserSpecifiedImage()}
+	for _, digest := range p.image.RepoDigests {
+		c.Image.Digest = digest // any of them names the image; the pulled one if it is there
+		if strings.HasSuffix(digest, p.image.Digest) && p.image.Digest != "" {
+			break
+		}
+	}
+	if c.LogPath, err = logPath(sb.Config.GetLogDirectory(), c.Config.GetLogPath()); err != nil {
+		return err
+	}
+	if c.StopSignal, err = stopSignal(ctx, c.Config.ContainerConfig, p.image.Config); err != nil {
+		return err
+	}
+	if res := c.Config.GetLinux().GetResources(); res != nil {
+		c.Resources = &pod.Resources{LinuxContainerResources: res}
+	}
+	var specPath string
+	specPath, c.Cgroup = m.cgroups.ContainerPath(sb.CgroupParent, string(c.ID))
+	p.input = spec.Input{
+		Container: c.Config.ContainerConfig, Sandbox: sb.Config.PodSandboxConfig, SandboxID: sb.ID,
+		Image: p.image.Config, Namespaces: sb.Namespaces, CgroupsPath: specPath,
+		Host: m.host.facts, Defaults: m.host.defaults, Warn: m.host.warn,
+		ProcessLabel: sb.ProcessLabel, MountLabel: sb.MountLabel,
+	}
+	dir := m.store.SandboxDir(sb.ID)
+	p.input.Hostname, p.input.ResolvConf = filepath.Join(dir, hostnameFile), filepath.Join(dir, resolvFile)
+	p.input.HostsFile = filepath.Join(dir, hostsFile)
+	if ownIPC(sb) {
+		p.input.Shm = filepath.Join(dir, shmDir)
+	}
+	if p.input.Sources, c.Mounts, err = m.host.mountSources(c.Config.GetMounts()); err != nil {
+		return err
+	}
+	if p.input.Devices, err = hostDevices(c.Config.GetDevices()); err != nil {
+		return err
+	}
+	if p.input.PidNS, err = m.targetPidNS(sb, c.Config.ContainerConfig); err != nil {
+		return err
+	}
+	p.input.Seccomp, err = localhostSeccomp(c.Config.ContainerConfig)
+	return err
+}
+
+// describe builds the OCI specification, which needs the image's users.
+func (p *plan) describe(context.Context) (err error) {
+	c := p.container
+	p.input.Rootfs = c.Rootfs
+	if c.User, err = resolveUser(c.Rootfs, p.sandbox, c.Config.ContainerConfig, p.image.Config.Config.User); err != nil {
+		return err
+	}
+	p.input.User = c.User
+	if err := makeVolumes(c.Rootfs, p.image.Config.Config.Volumes); err != nil {
+		return err
+	}
+	if p.spec, err = spec.Container(p.input); err != nil {
+		return err
+	}
+	p.spec.Hooks = p.manager.host.hooks(p.spec)
+	if p.handler.Path != "" {
+		p.spec.Version = externalVersion
+	}
+	return nil
+}
+
+// externalVersion is the version of the specification that is told to external
+// runtimes: old ones refuse a newer one than they know, and nothing here needs it.
+const externalVersion = "1.0.2"
+
+// write puts the bundle and the launcher's requests into the container's directory.
+func (p *plan) write(context.Context) error {
+	m, c := p.manager, p.container
+	dir := m.store.ContainerDir(c.ID)
+	if err := os.MkdirAll(m.runtimeRoot(), 0o700); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	request := launch.Request{
+		ID: string(c.ID), Bundle: dir, Root: m.runtimeRoot(), Op: launch.OpCreate,
+		Runtime:      launch.Runtime{Path: p.handler.Path, Args: p.handler.Args, SystemdCgroup: m.cgroups.Driver() == "systemd"},
+		SeccompCache: filepath.Join(m.config.StateDir, "seccomp"),
+	}
+	files := map[string]any{"config.json": p.spec, processFile: p.spec.Process, createFile: request}
+	if p.handler.Path != "" {
+		request.Op = launch.OpStart
+		files[startFile] = request
+		request.Op = launch.OpDelete
+		files[deleteFile] = request
+	}
+	for name, value := range files {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
+			return fmt.Errorf("write bundle: %w", err)
+		}
+	}
+	return nil
+}
+
+// The launcher's requests in a container's directory.
+const (
+	createFile = "launch.json"
+	startFile  = "launch-start.json"
+	deleteFile = "launch-delete.json"
+)
+
+// spawn describes the monitor to start.
+func (p *plan) spawn(traceparent string) client.Spawn {
+	m, sb, c := p.manager, p.sandbox, p.container
+	dir := m.store.ContainerDir(c.ID)
+	s := client.Spawn{
+		Dir: dir, ID: string(c.ID), MonitorPath: m.config.MonitorPath, LaunchPath: m.config.LaunchPath,
+		Request: filepath.Join(dir, createFile), LogPath: c.LogPath,
+		Terminal: c.Config.GetTty(), Stdin: c.Config.GetStdin(), StdinOnce: c.Config.GetStdinOnce(),
+		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: m.host.monitorOOMScoreAdj,
+		Attributes: map[string]string{},
+	}
+	for _, kv := range telemetry.ContainerAttributes(sb, *c) {
+		s.Attributes[string(kv.Key)] = kv.Value.Emit()
+	}
+	if p.handler.Path == "" {
+		s.ExecFifo = launch.ExecFifo(m.runtimeRoot(), string(c.ID))
+	} else {
+		s.StartRequest, s.DeleteRequest = filepath.Join(dir, startFile), filepath.Join(dir, deleteFile)
+	}
+	return s
+}
+
+// runtimeRoot is where runtimes keep their state.
+func (m *Manager) runtimeRoot() string { return filepath.Join(m.config.StateDir, "runtime") }
+
+// logPath joins the pod's log directory and the container's relative path, which
+// must stay inside (CVE-2025-0750).
+func logPath(dir, name string) (string, error) {
+	if dir == "" || name == "" {
+		return "", nil
+	}
+	if !filepath.IsLocal(name) {
+		return "", fmt.Errorf("%w: log_path %q leaves the log directory", pod.ErrInvalid, name)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// stopSignal is the request's, else the image's. An image's that nobody knows is
+// told and replaced; a pod's author can be told directly.
+func stopSignal(ctx context.Context, config *runtime.ContainerConfig, image v1.Image) (string, error) {
+	name, _, err := spec.StopSignal(config, image)
+	if err != nil && config.GetStopSignal() == runtime.Signal_SIGNAL_RUNTIME_DEFAULT {
+		warn(ctx, "the image's stop signal is unknown; SIGTERM will be sent", err)
+		return "SIGTERM", nil
+	}
+	return name, err
+}
+
+// targetPidNS is the pid namespace of the container that the request targets.
+func (m *Manager) targetPidNS(sb pod.Sandbox, config *runtime.ContainerConfig) (string, error) {
+	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if options.GetPid() != runtime.NamespaceMode_TARGET {
+		return "", nil
+	}
+	target, err := m.Container(options.GetTargetId())
+	if err != nil {
+		return "", fmt.Errorf("%w: target_id: %w", pod.ErrInvalid, err)
+	}
+	if target.SandboxID != sb.ID {
+		return "", fmt.Errorf("%w: target_id %s is a container of another pod", pod.ErrInvalid, target.ID.Short())
+	}
+	if target.State != pod.Running || !alive(target.Init) {
+		return "", fmt.Errorf("target container %s: %w: it is %s", target.ID.Short(), pod.ErrState, target.State)
+	}
+	return fmt.Sprintf("/proc/%d/ns/pid", target.Init.PID), nil
+}

@@ -1,0 +1,76 @@
+package lifecycle
+
+import (
+	"sync"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// Subscription receives every event published after it was made, in order. A
+// subscriber that falls behind by more than its buffer is cut off: its channel is
+// closed and Lost is true, so that it can subscribe again and list, rather than
+// go on with a hole.
+type Subscription struct {
+	hub    *hub
+	events chan pod.Event
+	lost   bool // guarded by hub.mu
+}
+
+// Events is closed by Close, or when the subscriber fell behind.
+func (s *Subscription) Events() <-chan pod.Event { return s.events }
+
+// Lost says whether the subscription ended because the subscriber fell behind.
+func (s *Subscription) Lost() bool {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.lost
+}
+
+// Close ends the subscription; it may be called more than once.
+func (s *Subscription) Close() { s.hub.drop(s, false) }
+
+// hub hands each event to every subscriber without ever waiting for one.
+type hub struct {
+	mu   sync.Mutex // guards seq, subs, and the order of events
+	seq  uint64
+	subs map[*Subscription]struct{}
+}
+
+func newHub() *hub { return &hub{subs: map[*Subscription]struct{}{}} }
+
+func (h *hub) subscribe(buffer int) *Subscription {
+	s := &Subscription{hub: h, events: make(chan pod.Event, max(buffer, 1))}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subs[s] = struct{}{}
+	return s
+}
+
+func (h *hub) publish(e pod.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seq++
+	e.Seq = h.seq
+	for s := range h.subs {
+		select {
+		case s.events <- e:
+		default:
+			h.dropLocked(s, true)
+		}
+	}
+}
+
+func (h *hub) drop(s *Subscription, lost bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropLocked(s, lost)
+}
+
+func (h *hub) dropLocked(s *Subscription, lost bool) {
+	if _, live := h.subs[s]; !live {
+		return
+	}
+	delete(h.subs, s)
+	s.lost = lost
+	close(s.events)
+}

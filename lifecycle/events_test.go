@@ -1,0 +1,35 @@
+package lifecycle
+
+import (
+	"testing"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+func TestSlowSubscriberIsCutOffAndDelaysNobody(t *testing.T) {
+	h := newHub()
+	slow, quick := h.subscribe(2), h.subscribe(100)
+	for range 10 {
+		h.publish(pod.Event{Kind: pod.SandboxReady})
+	}
+	var last uint64
+	for range 10 {
+		e := <-quick.Events()
+		if e.Seq != last+1 {
+			t.Fatalf("event %d follows %d", e.Seq, last)
+		}
+		last = e.Seq
+	}
+	received := 0
+	for range slow.Events() {
+		received++
+	}
+	if received != 2 || !slow.Lost() {
+		t.Errorf("slow subscriber received %d events, lost %v; want its buffer of 2, then the end", received, slow.Lost())
+	}
+	quick.Close()
+	quick.Close()
+	if _, open := <-quick.Events(); open || quick.Lost() {
+		t.Error("a closed subscription must end without being called lost")
+	}
+}

@@ -1,0 +1,125 @@
+package lifecycle
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
+	"github.com/vitrine-runtime/vitrine/pod"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// mountSources finds every requested mount on the host. The caller gets a clear
+// refusal for a path that does not exist, instead of a failing init.
+func (h host) mountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount, error) {
+	sources := make([]spec.Source, len(mounts))
+	performed := make([]pod.Mount, len(mounts))
+	for i, mount := range mounts {
+		if mount.GetImage().GetImage() != "" {
+			return nil, nil, fmt.Errorf("%w: %w: image volume %q at %s: image volumes are not served by this version",
+				pod.ErrUnsupported, pod.ErrImageVolumeMountFailed, mount.GetImage().GetImage(), mount.GetContainerPath())
+		}
+		path, err := filepath.EvalSymlinks(mount.GetHostPath())
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: mount at %s: host path %q: %w", pod.ErrInvalid, mount.GetContainerPath(), mount.GetHostPath(), rootCause(err))
+		}
+		sources[i] = spec.Source{Path: path}
+		if mount.GetPropagation() != runtime.MountPropagation_PROPAGATION_PRIVATE {
+			if sources[i].Shared, sources[i].Slave, err = propagation(path); err != nil {
+				return nil, nil, err
+			}
+		}
+		performed[i] = pod.Mount{ContainerPath: mount.GetContainerPath(), HostPath: mount.GetHostPath()}
+	}
+	return sources, performed, nil
+}
+
+// propagation says how the mount that holds path propagates (proc_pid_mountinfo(5)).
+func propagation(path string) (shared, slave bool, err error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
+	if err != nil {
+		return false, false, fmt.Errorf("find mount of %s: %w", path, err)
+	}
+	var holder *mountinfo.Info
+	for _, m := range mounts {
+		if holder == nil || len(m.Mountpoint) >= len(holder.Mountpoint) {
+			holder = m
+		}
+	}
+	if holder == nil {
+		return false, false, nil
+	}
+	return strings.Contains(holder.Optional, "shared:"), strings.Contains(holder.Optional, "master:"), nil
+}
+
+// hostDevices looks the request's devices up; a directory stands for the devices in it.
+func hostDevices(devices []*runtime.Device) ([]spec.Device, error) {
+	var all []spec.Device
+	for _, d := range devices {
+		node, err := deviceNode(d.GetHostPath(), cmp.Or(d.GetContainerPath(), d.GetHostPath()))
+		if err != nil {
+			return nil, fmt.Errorf("%w: device %q: %w", pod.ErrInvalid, d.GetHostPath(), rootCause(err))
+		}
+		all = append(all, spec.Device{LinuxDevice: node, Access: cmp.Or(d.GetPermissions(), "rwm")})
+	}
+	return all, nil
+}
+
+func deviceNode(path, shown string) (specs.LinuxDevice, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return specs.LinuxDevice{}, err
+	}
+	kind := ""
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		kind = "c"
+	case unix.S_IFBLK:
+		kind = "b"
+	default:
+		return specs.LinuxDevice{}, errors.New("it is no device node")
+	}
+	mode := fs.FileMode(st.Mode & 0o7777)
+	return specs.LinuxDevice{
+		Path: shown, Type: kind, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
+		FileMode: &mode, UID: &st.Uid, GID: &st.Gid,
+	}, nil
+}
+
+// deviceNodes lists the host's /dev for privileged containers, without the parts
+// that every container has its own of.
+func deviceNodes() ([]specs.LinuxDevice, error) {
+	var all []specs.LinuxDevice
+	err := filepath.WalkDir("/dev", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // a node that went away meanwhile
+		}
+		if entry.IsDir() {
+			if slices.Contains([]string{"/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/.udev"}, path) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if entry.Type()&fs.ModeDevice == 0 || path == "/dev/console" {
+			return nil
+		}
+		if node, err := deviceNode(path, path); err == nil {
+			all = append(all, node)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	return all, nil
+}

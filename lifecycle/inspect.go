@@ -1,0 +1,63 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+)
+
+// InspectSandbox returns what a verbose status adds, as JSON under "info".
+func (m *Manager) InspectSandbox(id string) (map[string]string, error) {
+	sb, err := m.Sandbox(id)
+	if err != nil {
+		return nil, err
+	}
+	return info(map[string]any{
+		"pid": sb.Init.PID, "state": sb.State, "namespaces": sb.Namespaces, "network": sb.Network.Network,
+		"ips": sb.Network.IPs, "cgroupParent": sb.CgroupParent, "runtimeHandler": sb.Handler, "traceparent": sb.Traceparent,
+	})
+}
+
+// InspectContainer returns what a verbose status adds, as JSON under "info": among
+// it the pid and the runtime specification, which crictl and node agents read.
+func (m *Manager) InspectContainer(id string) (map[string]string, error) {
+	c, err := m.Container(id)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]any{
+		"sandboxID": c.SandboxID, "pid": c.Init.PID, "state": c.State, "cgroup": c.Cgroup, "rootfs": c.Rootfs,
+		"runtimeHandler": c.Handler, "exit": c.Exit, "traceparent": c.Traceparent,
+	}
+	if raw, err := os.ReadFile(filepath.Join(m.store.ContainerDir(c.ID), "config.json")); err == nil {
+		values["runtimeSpec"] = json.RawMessage(raw)
+	}
+	return info(values)
+}
+
+func info(values map[string]any) (map[string]string, error) {
+	raw, err := json.Marshal(values)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"info": string(raw)}, nil
+}
+
+// Monitors are figures of all containers' monitors together, memory in bytes.
+type Monitors struct{ Connected, ResidentSum, ResidentMax int64 }
+
+// Monitors reads the monitors' memory from /proc; it speaks to none of them.
+func (m *Manager) Monitors() Monitors {
+	var all Monitors
+	for _, e := range m.index.allContainers() {
+		monitor := e.monitor.Load()
+		if monitor == nil {
+			continue
+		}
+		all.Connected++
+		resident := residentBytes(monitor.MonitorPID())
+		all.ResidentSum += resident
+		all.ResidentMax = max(all.ResidentMax, resident)
+	}
+	return all
+}

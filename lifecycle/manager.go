@@ -1,0 +1,253 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/image"
+	"github.com/vitrine-runtime/vitrine/network"
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// Config is what an administrator may choose. The zero value works.
+type Config struct {
+	// StateDir holds records, bundles and sockets; on tmpfs. Set by the daemon's
+	// --state, not in the file.
+	StateDir string `toml:"-"`
+	// MonitorPath and LaunchPath are the binaries; empty means beside the daemon's own.
+	MonitorPath string `toml:"monitor_path"`
+	LaunchPath  string `toml:"launch_path"`
+	// DefaultHandler serves requests that name no runtime handler; empty means "native".
+	DefaultHandler string `toml:"default_handler"`
+	// Handlers are the OCI runtimes by handler name, beside the built-in "native".
+	Handlers map[string]Handler `toml:"handlers"`
+	// CreateTimeout bounds RunPodSandbox and CreateContainer, in seconds, independent
+	// of the client's own deadline: a retry joins the attempt in progress. 0 means 240.
+	CreateTimeoutSeconds int `toml:"create_timeout_seconds"`
+	// SeccompProfile is a JSON file that replaces the built-in RuntimeDefault profile; empty keeps it.
+	SeccompProfile string `toml:"seccomp_profile"`
+	// ShmSize is the size of a pod's /dev/shm in bytes; 0 means 64 MiB.
+	ShmSize int64 `toml:"shm_size"`
+	// MonitorOOMScoreAdj protects monitors from the OOM killer; 0 means -999,
+	// clamped to what the daemon may set.
+	MonitorOOMScoreAdj int `toml:"monitor_oom_score_adj"`
+	// HooksDir holds OCI hooks that every container gets, JSON in the format of
+	// oci-hooks(5); empty means none.
+	HooksDir string `toml:"hooks_dir"`
+	// TelemetrySocket is where monitors report; set by the daemon.
+	TelemetrySocket string `toml:"-"`
+}
+
+// Handler is one external OCI runtime.
+type Handler struct {
+	// Path is the runtime's binary.
+	Path string `toml:"path"`
+	// Args go before the sub-command.
+	Args []string `toml:"args"`
+}
+
+// native is the built-in handler: libcontainer in vitrine-launch.
+const native = "native"
+
+// Rooms are what lifecycle works with. The caller owns them and closes them after
+// the Manager.
+type Rooms struct {
+	Images  *image.Store
+	Network *network.Network
+	Cgroups *cgroup.Cgroups
+}
+
+// Manager is the door to all pods. It is safe for concurrent use.
+type Manager struct {
+	config  Config
+	host    host
+	store   *pod.Store
+	images  *image.Store
+	network *network.Network
+	cgroups *cgroup.Cgroups
+	index   *index
+	hub     *hub
+	ops     *operations
+
+	ctx    context.Context // ends with Close; work that outlives a request hangs on it
+	cancel context.CancelFunc
+	work   sync.WaitGroup // creations in flight and exit watchers
+}
+
+// New opens the records below config.StateDir. Call Recover before serving. ctx is
+// used for the tracer that it carries, not for its end.
+func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
+	store, err := pod.OpenStore(config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	host, err := inspectHost(config, rooms.Cgroups)
+	if err != nil {
+		return nil, err
+	}
+	config.DefaultHandler = cmp.Or(config.DefaultHandler, native)
+	if _, err := config.handler(config.DefaultHandler); err != nil {
+		return nil, fmt.Errorf("default_handler: %w", err)
+	}
+	m := &Manager{
+		config: config, host: host, store: store,
+		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups,
+		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
+	}
+	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return m, nil
+}
+
+// Close stops watching and waits for what is in flight to be undone. Containers go on.
+func (m *Manager) Close() {
+	m.cancel()
+	m.work.Wait()
+	for _, e := range m.index.allContainers() {
+		if monitor := e.monitor.Load(); monitor != nil {
+			monitor.Close()
+		}
+	}
+}
+
+// handler finds a runtime handler by name; empty means the default one.
+func (c Config) handler(name string) (Handler, error) {
+	if name = cmp.Or(name, c.DefaultHandler, native); name == native {
+		return Handler{}, nil
+	}
+	if h, ok := c.Handlers[name]; ok {
+		return h, nil
+	}
+	return Handler{}, fmt.Errorf("%w: unknown runtime handler %q", pod.ErrInvalid, name)
+}
+
+func (c Config) createTimeout() time.Duration {
+	return time.Duration(c.Effective().CreateTimeoutSeconds) * time.Second
+}
+
+// Effective is the configuration with its zero values replaced by what they mean.
+func (c Config) Effective() Config {
+	c.DefaultHandler = cmp.Or(c.DefaultHandler, native)
+	c.CreateTimeoutSeconds = cmp.Or(c.CreateTimeoutSeconds, 240)
+	c.MonitorOOMScoreAdj = cmp.Or(c.MonitorOOMScoreAdj, -999)
+	c.ShmSize = c.shmSize()
+	return c
+}
+
+// Sandbox returns a sandbox by ID or unique prefix. One that is still being made
+// does not exist yet.
+func (m *Manager) Sandbox(id string) (pod.Sandbox, error) {
+	e, err := m.index.sandbox(id)
+	if err != nil {
+		return pod.Sandbox{}, err
+	}
+	if sb := *e.value.Load(); sb.State != pod.Creating {
+		return sb, nil
+	}
+	return pod.Sandbox{}, fmt.Errorf("sandbox %q: %w", id, pod.ErrNotFound)
+}
+
+// Container returns a container by ID or unique prefix. One that is still being
+// made does not exist yet.
+func (m *Manager) Container(id string) (pod.Container, error) {
+	e, err := m.index.container(id)
+	if err != nil {
+		return pod.Container{}, err
+	}
+	if c := *e.value.Load(); c.State != pod.Creating {
+		return c, nil
+	}
+	return pod.Container{}, fmt.Errorf("container %q: %w", id, pod.ErrNotFound)
+}
+
+// Sandboxes returns all sandboxes, newest first.
+func (m *Manager) Sandboxes() []pod.Sandbox {
+	entries := m.index.allSandboxes()
+	all := make([]pod.Sandbox, 0, len(entries))
+	for _, e := range entries {
+		if sb := e.value.Load(); sb.State != pod.Creating {
+			all = append(all, *sb)
+		}
+	}
+	slices.SortFunc(all, func(a, b pod.Sandbox) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	return all
+}
+
+// Containers returns all containers, newest first.
+func (m *Manager) Containers() []pod.Container { return containerValues(m.index.allContainers()) }
+
+// ContainersOf returns the containers of one sandbox, newest first.
+func (m *Manager) ContainersOf(sandbox pod.ID) []pod.Container {
+	return containerValues(m.index.containersOf(sandbox))
+}
+
+func containerValues(entries []*containerEntry) []pod.Container {
+	all := make([]pod.Container, 0, len(entries))
+	for _, e := range entries {
+		if c := e.value.Load(); c.State != pod.Creating {
+			all = append(all, *c)
+		}
+	}
+	slices.SortFunc(all, func(a, b pod.Container) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	return all
+}
+
+// Subscribe returns the events from now on. See Subscription.
+func (m *Manager) Subscribe(buffer int) *Subscription { return m.hub.subscribe(buffer) }
+
+// Operations returns what is in flight, oldest first.
+func (m *Manager) Operations() []Operation { return m.ops.list() }
+
+// NetworkReady returns nil when pods can be connected, else the reason.
+func (m *Manager) NetworkReady() error { return m.network.Ready() }
+
+// CgroupDriver is "cgroupfs" or "systemd".
+func (m *Manager) CgroupDriver() string { return m.cgroups.Driver() }
+
+// Handlers lists the runtime handlers, the default one also under "".
+func (m *Manager) Handlers() []HandlerInfo {
+	names := []string{"", native}
+	for name := range m.config.Handlers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	all := make([]HandlerInfo, 0, len(names))
+	for _, name := range names {
+		all = append(all, m.host.handlerInfo(name, cmp.Or(name, m.config.DefaultHandler)))
+	}
+	return all
+}
+
+// CheckHandler returns ErrInvalid when no such runtime handler is configured.
+func (m *Manager) CheckHandler(name string) error {
+	_, err := m.config.handler(name)
+	return err
+}
+
+// background runs do on the daemon's time, not a request's.
+func (m *Manager) background(do func(context.Context)) {
+	m.work.Add(1)
+	go func() {
+		defer m.work.Done()
+		do(m.ctx)
+	}()
+}
+
+// detached returns a context that keeps ctx's span but not its end: it ends with
+// the daemon or after bound.
+func (m *Manager) detached(ctx context.Context, bound time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
+	stop := context.AfterFunc(m.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+func warn(ctx context.Context, message string, err error, args ...any) {
+	if err != nil {
+		slog.WarnContext(ctx, message, append(args, "error", err)...)
+	}
+}

@@ -1,0 +1,131 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// liveMonitors finds the monitors whose containers' directories, or the pod inits
+// whose sandboxes' directories, lie in dir, by their command lines. It is how a
+// daemon finds what its predecessor started and did not live to hear from.
+func liveMonitors(dir string) map[pod.ID]int {
+	found := map[pod.ID]int{}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return found
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		raw, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err != nil {
+			continue
+		}
+		args := strings.Split(strings.TrimRight(string(raw), "\x00"), "\x00")
+		if !strings.HasSuffix(args[0], "vitrine-monitor") {
+			continue
+		}
+		for _, arg := range args[1:] {
+			if id, err := pod.ParseID(filepath.Base(arg)); err == nil && filepath.Dir(arg) == dir {
+				found[id] = pid
+			}
+		}
+	}
+	return found
+}
+
+// endProcess kills a process by pidfd and waits until it is gone.
+func endProcess(ctx context.Context, pid int, bound time.Duration) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open pidfd of %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill %d: %w", pid, err)
+	}
+	deadline := time.Now().Add(bound)
+	for {
+		left := time.Until(deadline)
+		if left <= 0 || ctx.Err() != nil {
+			return fmt.Errorf("kill %d: %w: it is still there (%s)", pid, pod.ErrDeadline, processState(pid))
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for %d: %w", pid, err)
+		}
+	}
+}
+
+// startSandboxInit starts the process that holds a shared pid namespace: the
+// monitor binary in its role as a minimal init. It is nobody's child for long: it
+// outlives the daemon.
+func (m *Manager) startSandboxInit(ctx context.Context, sb *pod.Sandbox) error {
+	cmd := exec.Command(m.config.MonitorPath, "pause", m.store.SandboxDir(sb.ID)) // the path names it for recovery
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start pod init: %w", err)
+	}
+	go cmd.Wait() // reaps it, if this daemon lives that long
+	start, err := processStart(cmd.Process.Pid)
+	if err != nil {
+		cmd.Process.Kill()
+		return fmt.Errorf("start pod init: %w", err)
+	}
+	sb.Init = pod.Process{PID: cmd.Process.Pid, StartTime: start}
+	sb.Namespaces.PID = fmt.Sprintf("/proc/%d/ns/pid", cmd.Process.Pid)
+	if e, err := m.index.sandbox(string(sb.ID)); err == nil {
+		// On record at once: recovery of an interrupted creation must find it.
+		_, err = m.putSandbox(e, pod.Creating, func(next *pod.Sandbox) { next.Init, next.Namespaces = sb.Init, sb.Namespaces })
+		return err
+	}
+	return nil
+}
+
+// stopSandboxInit ends the pod's init, and with it everything in its pid
+// namespace. Absence is success.
+func (m *Manager) stopSandboxInit(ctx context.Context, sb pod.Sandbox) error {
+	if e, err := m.index.sandbox(string(sb.ID)); err == nil {
+		sb = *e.value.Load()
+	}
+	if !alive(sb.Init) {
+		return nil
+	}
+	if err := endProcess(ctx, sb.Init.PID, killBound); err != nil {
+		return fmt.Errorf("end pod init: %w", err)
+	}
+	return nil
+}
+
+// checkPinned says whether path still is a namespace.
+func checkPinned(path string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return fmt.Errorf("%s is no namespace", path)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// processStart reads field 22 of /proc/PID/stat, which tells two processes with
+// the same pid apart (proc(5)).
+func processStart(pid int) (uint64, error) {
+	fields, err := processStat(pid)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// processState is the process's state letter with its kernel wait channel, for
+// messages about one that does not end.
+func processState(pid int) string {
+	fields, err := processStat(pid)
+	if err != nil {
+		return "gone"
+	}
+	channel, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+	return strings.TrimSpace("state " + fields[0] + " " + string(channel))
+}
+
+// processStat returns the fields of /proc/PID/stat behind the command's name,
+// which may hold blanks and parentheses; the first is the state.
+func processStat(pid int) ([]string, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
+	}
+	return fields, nil
+}
+
+// alive says whether p still is the process that it named.
+func alive(p pod.Process) bool {
+	if p.PID == 0 {
+		return false
+	}
+	start, err := processStart(p.PID)
+	return err == nil && start == p.StartTime
+}
+
+// residentBytes is a process's resident memory, 0 when it is gone (proc_pid_statm(5)).
+func residentBytes(pid int) int64 {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(raw), &size, &resident); err != nil {
+		return 0
+	}
+	return resident * int64(os.Getpagesize())
+}

@@ -1,0 +1,126 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
+	"github.com/vitrine-runtime/vitrine/network"
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+)
+
+// ContainerStats reads one container's figures. A container that goes away
+// meanwhile is ErrNotFound.
+func (m *Manager) ContainerStats(ctx context.Context, id string) (Stats, error) {
+	c, err := m.Container(id)
+	if err != nil {
+		return Stats{}, err
+	}
+	return m.statsOf(ctx, c)
+}
+
+func (m *Manager) statsOf(ctx context.Context, c pod.Container) (Stats, error) {
+	stats := Stats{Container: c, At: time.Now()}
+	fs, err := m.images.FsInfo(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	stats.RootfsPath, stats.FileSystem = fs.Mountpoint, fileSystemAt(fs.Mountpoint)
+	if c.State == pod.Running || c.State == pod.Stopping {
+		if stats.Cgroup, err = m.cgroups.Stats(c.Cgroup); err != nil {
+			return Stats{}, fmt.Errorf("read figures of container %s: %w", c.ID.Short(), err)
+		}
+	}
+	stats.RootfsBytes, stats.RootfsInodes, err = m.images.RootfsUsage(ctx, string(c.ID))
+	if err != nil {
+		return Stats{}, fmt.Errorf("read disk use of container %s: %w", c.ID.Short(), err)
+	}
+	return stats, nil
+}
+
+// SandboxStats reads a pod's figures and those of its running containers. One
+// container that cannot be read is left out; the pod is not.
+func (m *Manager) SandboxStats(ctx context.Context, id string) (SandboxStats, error) {
+	sb, err := m.Sandbox(id)
+	if err != nil {
+		return SandboxStats{}, err
+	}
+	stats := SandboxStats{Sandbox: sb, At: time.Now()}
+	if sb.CgroupParent != "" {
+		if stats.Cgroup, err = m.cgroups.Stats(m.cgroups.PodPath(sb.CgroupParent)); err != nil && !errors.Is(err, pod.ErrNotFound) {
+			return SandboxStats{}, fmt.Errorf("read figures of sandbox %s: %w", sb.ID.Short(), err)
+		}
+	}
+	if sb.Namespaces.Net != "" {
+		if stats.Interfaces, err = network.Stats(sb.Namespaces.Net); err != nil {
+			warn(ctx, "read a pod's network figures", err, "sandbox", sb.ID)
+		}
+	}
+	for _, c := range m.ContainersOf(sb.ID) {
+		if c.State != pod.Running && c.State != pod.Stopping {
+			continue
+		}
+		one, err := m.statsOf(ctx, c)
+		if err != nil {
+			continue // it is going away
+		}
+		stats.Containers = append(stats.Containers, one)
+	}
+	return stats, nil
+}
+
+// UpdateResources changes the limits of a Created or Running container. On
+// failure the old ones are in force and on record.
+func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.LinuxContainerResources) (err error) {
+	e, sb, err := m.containerAndSandbox(id)
+	if err != nil {
+		return err
+	}
+	c := *e.value.Load()
+	ctx, op := m.ops.begin(ctx, "update_resources", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
+	defer op.end(&err)
+	op.enter("lock")
+	if err := e.lock.acquire(ctx, c.ID); err != nil {
+		return err
+	}
+	defer e.lock.release()
+	c = *e.value.Load()
+	if c.State != pod.Created && c.State != pod.Running {
+		return fmt.Errorf("update resources of container %s: %w: it is %s", c.ID.Short(), pod.ErrState, c.State)
+	}
+	merged := &pod.Resources{LinuxContainerResources: spec.MergeResources(c.Config.GetLinux().GetResources(), res)}
+	if c.Resources != nil {
+		merged.LinuxContainerResources = spec.MergeResources(c.Resources.LinuxContainerResources, res)
+	}
+	if err := op.step(ctx, "cgroup", func(context.Context) error {
+		limits, err := m.host.limits(merged)
+		if err != nil {
+			return err
+		}
+		return m.cgroups.Update(c.Cgroup, limits)
+	}); err != nil {
+		return fmt.Errorf("update resources of container %s: %w", c.ID.Short(), err)
+	}
+	return op.step(ctx, "record", func(context.Context) error {
+		_, err := m.putContainer(e, c.State, func(next *pod.Container) { next.Resources = merged })
+		return err
+	})
+}
+
+// ReopenLog makes the monitor write to a new file at the log path, which the
+// caller has renamed before. The container must run.
+func (m *Manager) ReopenLog(ctx context.Context, id string) error {
+	e, monitor, err := m.running(id)
+	if err != nil {
+		return fmt.Errorf("reopen log: %w", err)
+	}
+	if err := monitor.ReopenLog(ctx); err != nil {
+		return fmt.Errorf("reopen log of container %s: %w", e.value.Load().ID.Short(), err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
+
+// conn is one control connection: requests get numbers, replies find their callers,
+// everything else goes to the event function of run.
+type conn struct {
+	sock *net.UnixConn
+
+	mu      sync.Mutex // guards what follows
+	next    uint32
+	waiting map[uint32]chan answer
+	dead    bool
+}
+
+type answer struct {
+	msg wire.Message
+	fds []int
+}
+
+func newConn(sock *net.UnixConn) *conn {
+	return &conn{sock: sock, waiting: map[uint32]chan answer{}}
+}
+
+// connFromFD takes fd over, in every case.
+func connFromFD(fd int) (*conn, error) {
+	f := os.NewFile(uintptr(fd), "monitor")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c.(*net.UnixConn)), nil
+}
+
+// dial connects to the control socket in dir, whose path may be longer than a
+// socket address can hold.
+func dial(ctx context.Context, dir string) (*conn, error) {
+	fd, err := syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer syscall.Close(fd)
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unixpacket", fmt.Sprintf("/proc/self/fd/%d/%s", fd, wire.CtlFile))
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c.(*net.UnixConn)), nil
+}
+
+// reserve draws the number of the next request.
+func (c *conn) reserve() (uint32, chan answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return 0, nil, ErrLost
+	}
+	c.next++
+	ch := make(chan answer, 1)
+	c.waiting[c.next] = ch
+	return c.next, ch, nil
+}
+
+// call sends a request and waits for its reply. files are sent along and stay the
+// caller's. The descriptors returned belong to the caller.
+func (c *conn) call(ctx context.Context, msg *wire.Message, files []int) (wire.Message, []int, error) {
+	id, ch, err := c.reserve()
+	if err != nil {
+		return wire.Message{}, nil, err
+	}
+	msg.ID = id
+	return c.finish(ctx, msg, ch, files)
+}
+
+func (c *conn) finish(ctx context.Context, msg *wire.Message, ch chan answer, files []int) (wire.Message, []int, error) {
+	if err := c.send(msg, files); err != nil {
+		c.forget(msg.ID, ch)
+		return wire.Message{}, nil, err
+	}
+	select {
+	case a, ok := <-ch:
+		if !ok {
+			return wire.Message{}, nil, ErrLost
+		}
+		return a.msg, a.fds, nil
+	case <-ctx.Done():
+		c.forget(msg.ID, ch)
+		return wire.Message{}, nil, ctx.Err()
+	}
+}
+
+// forget gives up on a reply; one that has come meanwhile is dropped with its descriptors.
+func (c *conn) forget(id uint32, ch chan answer) {
+	c.mu.Lock()
+	delete(c.waiting, id)
+	c.mu.Unlock()
+	select {
+	case a := <-ch:
+		closeAll(a.fds)
+	default:
+	}
+}
+
+func (c *conn) send(msg *wire.Message, files []int) error {
+	packet := msg.Append(nil)
+	if len(packet) > wire.MaxPacket {
+		return fmt.Errorf("message of %d bytes, at most %d can be sent", len(packet), wire.MaxPacket)
+	}
+	var oob []byte
+	if len(files) > 0 {
+		oob = syscall.UnixRights(files...)
+	}
+	if _, _, err := c.sock.WriteMsgUnix(packet, oob, nil); err != nil {
+		return errors.Join(ErrLost, err)
+	}
+	return nil
+}
+
+// run reads until the connection ends, then fails every waiting caller.
+func (c *conn) run(event func(wire.Message)) {
+	buf := make([]byte, wire.MaxPacket)
+	oob := make([]byte, syscall.CmsgSpace(4*4))
+	for {
+		n, oobn, flags, _, err := c.sock.ReadMsgUnix(buf, oob)
+		if err != nil || n == 0 {
+			break
+		}
+		fds := rights(oob[:oobn])
+		var msg wire.Message
+		if flags&syscall.MSG_TRUNC != 0 || msg.Parse(buf[:n]) != nil {
+			closeAll(fds)
+			break
+		}
+		msg.Body = append([]byte(nil), msg.Body...)
+		if len(buf) > smallPacket { // only the first reply, with the steps of a creation, is large
+			buf = make([]byte, smallPacket)
+		}
+		if msg.Kind != wire.Reply {
+			closeAll(fds)
+			event(msg)
+			continue
+		}
+		c.deliver(answer{msg, fds})
+	}
+	c.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dead = true
+	for id, ch := range c.waiting {
+		delete(c.waiting, id)
+		close(ch)
+	}
+}
+
+func (c *conn) deliver(a answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch, ok := c.waiting[a.msg.ID]
+	if !ok {
+		closeAll(a.fds)
+		return
+	}
+	delete(c.waiting, a.msg.ID)
+	ch <- a // one reply per request, room for one
+}
+
+func (c *conn) close() { c.sock.Close() }
+
+func rights(oob []byte) (fds []int) {
+	if len(oob) == 0 {
+		return nil
+	}
+	messages, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range messages {
+		if got, err := syscall.ParseUnixRights(&messages[i]); err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return fds
+}
+
+// smallPacket is room for every packet from a monitor but its first: an exit record
+// is the largest of them.
+const smallPacket = wire.MaxExit + 1024
+
+const oPath = 0x200000 // O_PATH, which package syscall does not name

@@ -1,0 +1,162 @@
+package client_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// field is a number of a file in /proc/PID.
+func field(t testing.TB, pid int, file, key string) (sum int) {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == key+":" {
+			n, _ := strconv.Atoi(f[1])
+			sum += n
+		}
+	}
+	return sum
+}
+
+// switches counts how often the process's threads were woken.
+func switches(t testing.TB, pid int) (n int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, task := range tasks {
+		tid, _ := strconv.Atoi(filepath.Base(task))
+		n += field(t, pid, fmt.Sprintf("task/%d/status", tid), "voluntary_ctxt_switches")
+	}
+	return n
+}
+
+func TestIdleMonitorIsNotWoken(t *testing.T) {
+	b := newBox(t, "sh", "-c", "echo hello; sleep 1000").start()
+	time.Sleep(2 * time.Second) // output is over, buffers are given back
+	before := switches(t, b.m.MonitorPID())
+	time.Sleep(5 * time.Second)
+	if n := switches(t, b.m.MonitorPID()) - before; n > 1 { // the Go runtime's monitor thread looks once a minute
+		t.Errorf("%d context switches in five idle seconds", n)
+	}
+}
+
+func TestMonitorAfterTheEndOfAllStreamsIsNotWoken(t *testing.T) {
+	b := newBox(t, "sh", "-c", "exec >&- 2>&-; exec sleep 1000")
+	b.spawn.Stdin = true
+	b.start()
+	time.Sleep(2 * time.Second)
+	before := switches(t, b.m.MonitorPID())
+	time.Sleep(2 * time.Second)
+	if n := switches(t, b.m.MonitorPID()) - before; n > 1 {
+		t.Errorf("%d context switches in two idle seconds", n)
+	}
+}
+
+// The private memory that a monitor may cost, in kB: one that has only its container,
+// and one that has written a large log and served execs.
+const (
+	idleLimit = 600
+	busyLimit = 1000
+)
+
+func TestMonitorIsSmall(t *testing.T) {
+	idle := newBox(t, "sleep", "1000").start()
+	busy := newBox(t, "sh", "-c", "seq 3000000; sleep 1000").start()
+	for range 200 {
+		busy.exec("true")
+	}
+	busy.eventually("the whole log", func() bool { s, _ := busy.m.Stats(busy.ctx); return s.LogLines == 3000000 })
+	time.Sleep(2 * time.Second)
+	for _, m := range []struct {
+		name  string
+		box   *box
+		limit int
+	}{{"idle", idle, idleLimit}, {"after 20 MB of log and 200 execs", busy, busyLimit}} {
+		pid := m.box.m.MonitorPID()
+		dirty := field(t, pid, "smaps_rollup", "Private_Dirty")
+		t.Logf("%s: private dirty %d kB, PSS %d kB, RSS %d kB, %d threads", m.name, dirty,
+			field(t, pid, "smaps_rollup", "Pss"), field(t, pid, "smaps_rollup", "Rss"), field(t, pid, "status", "Threads"))
+		if dirty > m.limit {
+			t.Errorf("%s: %d kB, limit %d", m.name, dirty, m.limit)
+		}
+	}
+}
+
+func TestMonitorLinksOnlyWhatIsReviewed(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "../../cmd/vitrine-monitor").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := strings.Fields("unsafe math/bits runtime errors unicode/utf8 strconv sync/atomic sync io iter unicode strings bytes cmp slices syscall")
+	for _, pkg := range strings.Fields(string(out)) {
+		if strings.HasPrefix(pkg, "internal/") || strings.HasPrefix(pkg, "runtime/") || strings.HasPrefix(pkg, "github.com/vitrine-runtime/vitrine/") {
+			continue
+		}
+		if !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+pkg+" ") {
+			t.Errorf("the monitor links %s: it is paid for once per container", pkg)
+		}
+	}
+}
+
+func TestDescriptorsDoNotGrow(t *testing.T) {
+	b := newBox(t, "sleep", "1000").start()
+	count := func() int {
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.m.MonitorPID()))
+		return len(fds)
+	}
+	before := count()
+	for range 20 {
+		b.exec("true")
+		b.must(b.m.ReopenLog(b.ctx))
+	}
+	b.eventually("as many descriptors as before", func() bool { return count() == before })
+}
+
+func TestPauseReapsAndEndsOnSIGTERM(t *testing.T) {
+	// The shell leaves an orphan to the pause process, as its parent in the namespace.
+	pause := exec.Command(monitorPath, "pause")
+	pause.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if err := pause.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer pause.Process.Kill()
+	pid := pause.Process.Pid
+	for range 400 { // until it ignores SIGCHLD
+		if raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); strings.Contains(string(raw), "SigIgn:\t0000000000010000") {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if out, err := exec.Command("nsenter", "-t", strconv.Itoa(pid), "-p", "sh", "-c", "(sleep 0.05 & sleep 0.05 & exit 0)").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	time.Sleep(200 * time.Millisecond)
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if strings.TrimSpace(string(raw)) != "" {
+		t.Errorf("not reaped: %s", raw)
+	}
+	before := switches(t, pid)
+	time.Sleep(time.Second)
+	if n := switches(t, pid) - before; n > 1 {
+		t.Errorf("%d context switches in an idle second", n)
+	}
+	t.Logf("private dirty %d kB", field(t, pid, "smaps_rollup", "Private_Dirty"))
+	if err := pause.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- pause.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("SIGTERM did not end it")
+	}
+}

@@ -1,0 +1,3 @@
+package client
+
+const sysMemfdCreate = 319 // not in package syscall

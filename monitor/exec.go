@@ -1,0 +1,129 @@
+package monitor
+
+import (
+	"strconv"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
+
+// session is a process started in the running container. Its streams go past the
+// monitor: the daemon's ends were passed in, or the terminal's master is passed out.
+type session struct {
+	m      *monitor
+	conn   *conn // nil when the daemon is gone or has forgotten it
+	id     uint32
+	launch *run // until the process runs
+	pid    int  // the process, until it is reaped
+	killed bool
+}
+
+// exec starts a process; the answer comes when it has executed its program.
+func (m *monitor) exec(from *conn, msg *wire.Message, fds *descriptors) {
+	s := &session{m: m, conn: from, id: msg.ID}
+	request := fds.take()
+	defer closeFD(&request)
+	if m.init.state != running {
+		from.reply(msg.ID, fault("monitor.exec", launch.KindGone, "the container is not running"), nil)
+		return
+	}
+	given := ends{streams{-1, -1, -1, -1}}
+	defer given.close()
+	for _, want := range [...]struct {
+		flag uint32
+		fd   *int
+	}{{wire.FlagStdin, &given.stdin}, {wire.FlagStdout, &given.stdout}, {wire.FlagStderr, &given.stderr}} {
+		if msg.Flags&want.flag != 0 {
+			*want.fd = fds.take()
+		}
+	}
+	if request < 0 {
+		from.reply(msg.ID, fault("monitor.exec", launch.KindInvalid, "no launch request came along"), nil)
+		return
+	}
+	kept, e := dup(request) // the launcher opens it through /proc while it runs
+	if e != 0 {
+		from.reply(msg.ID, fault("monitor.exec", launch.KindInternal, e.Error()), nil)
+		return
+	}
+	began, parent := now(), msg.Traceparent
+	path := "/proc/" + strconv.Itoa(syscall.Getpid()) + "/fd/" + strconv.Itoa(kept)
+	r, err := m.launch(path, given.streams, msg.Flags&wire.FlagTerminal != 0, nil, func(r *run, reply launch.Reply) {
+		closeFD(&kept)
+		s.begun(r, reply)
+		m.report.exec(parent, began, reply)
+	})
+	if err != nil {
+		closeFD(&kept)
+		from.reply(msg.ID, err, nil)
+		return
+	}
+	r.brief = !m.report.wanted(m.report.under(parent))
+	s.launch = r
+	m.execs = append(m.execs, s)
+	m.counts.Execs++
+}
+
+// begun is called with the launcher's reply.
+func (s *session) begun(r *run, reply launch.Reply) {
+	s.launch = nil
+	if reply.Error == nil && reply.PID == 0 {
+		reply.Error = fault("monitor.exec", launch.KindInternal, "vitrine-launch named no process")
+	}
+	if reply.Error != nil {
+		s.remove()
+		s.conn.reply(s.id, reply.Error, nil)
+		return
+	}
+	s.pid = reply.PID
+	s.conn.send(&wire.Message{Kind: wire.Reply, ID: s.id, Body: launch.Reply{PID: reply.PID}.Append(nil)}, r.master)
+	s.m.procs.adopt(s.pid, s)
+	if s.killed {
+		s.kill()
+	}
+}
+
+// exited is called when the process was reaped.
+func (s *session) exited(status uint32, _ *syscall.Rusage) {
+	s.pid = 0
+	s.remove()
+	s.conn.send(&wire.Message{Kind: wire.SessionEnded, Session: s.id, Status: status}, -1)
+}
+
+// kill ends the process and its descendants, or the launcher that would start it.
+func (s *session) kill() {
+	s.killed = true
+	if s.pid != 0 {
+		killTree([]int{s.pid}, s.m.init.group)
+	} else if s.launch != nil {
+		s.launch.kill()
+	}
+}
+
+func (s *session) remove() {
+	for i, other := range s.m.execs {
+		if other == s {
+			s.m.execs = append(s.m.execs[:i], s.m.execs[i+1:]...)
+			return
+		}
+	}
+}
+
+// session finds an exec session of the connection; nil when it has ended.
+func (m *monitor) session(c *conn, id uint32) *session {
+	for _, s := range m.execs {
+		if s.conn == c && s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// killSession ends a session's processes; one that has ended is success.
+func (m *monitor) killSession(c *conn, msg *wire.Message) {
+	if s := m.session(c, msg.Session); s != nil {
+		s.kill()
+	}
+	c.reply(msg.ID, nil, nil)
+}

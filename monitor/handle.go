@@ -1,0 +1,71 @@
+package monitor
+
+import (
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
+
+// handle does what a request asks. Answers that have to wait come later, to the
+// connection if it is still there.
+func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
+	switch msg.Kind {
+	case wire.Create:
+		m.create(c, msg)
+	case wire.Hello:
+		info := wire.Info{Monitor: syscall.Getpid(), Init: m.init.pid, ID: m.config.ID, Request: m.config.Request,
+			Started: m.init.startedAt != 0, Exited: m.init.state == told, Terminal: m.config.Terminal,
+			Stdin: m.config.Stdin, StdinOnce: m.config.StdinOnce}
+		c.reply(msg.ID, nil, info.Append(nil))
+	case wire.Start:
+		m.init.start(c, msg)
+	case wire.Signal:
+		c.reply(msg.ID, m.init.signal(syscall.Signal(msg.Signal), msg.Flags&wire.FlagAll != 0), nil)
+	case wire.Reopen:
+		c.reply(msg.ID, m.reopen(), nil)
+	case wire.CloseStdin:
+		m.stdin.finish()
+		c.reply(msg.ID, nil, nil)
+	case wire.Resize:
+		c.reply(msg.ID, m.tty.resize(msg.Width, msg.Height), nil)
+	case wire.Exec:
+		m.exec(c, msg, fds)
+	case wire.Attach:
+		m.attach(c, msg, fds)
+	case wire.KillSession:
+		m.killSession(c, msg)
+	case wire.CloseSession:
+		m.closeSession(c, msg)
+	case wire.Stats:
+		c.reply(msg.ID, nil, m.counters().Append(nil))
+	case wire.Shutdown:
+		m.shutdown(c, msg)
+	default:
+		c.reply(msg.ID, fault("monitor.request", launch.KindInvalid, "the monitor does not know this request"), nil)
+	}
+}
+
+func (m *monitor) reopen() *launch.Error {
+	if m.log == nil {
+		return nil
+	}
+	if err := m.log.Reopen(); err != nil {
+		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
+	}
+	return nil
+}
+
+// closeSession ends an attached client; an exec session is only forgotten.
+func (m *monitor) closeSession(c *conn, msg *wire.Message) {
+	for _, a := range m.clients {
+		if a.conn == c && a.id == msg.Session {
+			a.close()
+			break
+		}
+	}
+	if e := m.session(c, msg.Session); e != nil {
+		e.conn = nil
+	}
+	c.reply(msg.ID, nil, nil)
+}

@@ -1,0 +1,188 @@
+package monitor
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
+
+// scratchSize is the size of one read; larger ones are slower (measured).
+const scratchSize = 64 << 10
+
+// idleAfter is how long after the last output the buffers are given back and an
+// unended line is written, in milliseconds.
+const idleAfter = 250
+
+// reapEvery is how often children without an owner are looked for when there may be
+// some whose signals do not interrupt the loop, in milliseconds.
+const reapEvery = 1000
+
+// Main runs a monitor on the socket that the daemon left it, or the pause process, and
+// returns the process's exit code.
+func Main() int {
+	if args := arguments(); syscall.Getpid() == 1 || len(args) > 1 && args[1] == "pause" {
+		return pause()
+	}
+	m := &self
+	m.prime()
+	if err := m.open(); err != nil {
+		complain("begin", err)
+		return 1
+	}
+	m.run()
+	return 0
+}
+
+// monitor is everything one process knows.
+type monitor struct {
+	loop
+	config  wire.Config
+	scratch []byte // scratchSize, for what is handled at once
+	log     *logfile.Writer
+	streams [2]stream
+	stdin   stdin
+	tty     tty
+	init    container
+	procs   reaper
+	control socket
+	clients []*client
+	execs   []*session
+	report  reporter
+	counts  wire.Counters
+	active  bool     // something happened since the buffers were given back
+	environ []string // the launcher's
+	// collectAt is the number of exec sessions after which garbage is collected.
+	collectAt uint64
+	done      bool
+	room      struct { // where the tables begin
+		slots  [32]slot
+		timers [4]*timer
+		owned  [4]owned
+		conns  [4]*conn
+	}
+}
+
+// arguments are those of the process. Package os would know them, at a price.
+func arguments() []string {
+	return strings.Split(readSmall(newPath("/proc/self/cmdline"), pad), "\x00")
+}
+
+// collectEvery is how many exec sessions leave their garbage, 0.8 KiB each, before it is
+// collected. A collection makes the heap larger by some 300 KiB for good, so a monitor
+// whose container is rarely exec'ed into never runs one.
+const collectEvery = 256
+
+// self is the monitor of this process. It stands in static memory with the beginnings
+// of its tables: the Go heap takes two pages for each size of object that is in use.
+var self monitor
+
+func (m *monitor) prime() {
+	m.scratch = mapBuffer(scratchSize)
+	m.collectAt = collectEvery
+	m.slots, m.timers = m.room.slots[:0], m.room.timers[:0]
+	m.streams = [2]stream{{m: m, fd: -1, lines: logfile.NewStream(false)}, {m: m, fd: -1, lines: logfile.NewStream(true), stderr: true}}
+	m.stdin = stdin{m: m, fd: -1}
+	m.tty = tty{m: m, master: -1, peer: -1}
+	m.init = container{m: m, pidfd: -1, fifo: -1, verdict: -1, words: tail{m: m, fd: -1}}
+	m.procs = reaper{m: m, owned: m.room.owned[:0]}
+	m.control = socket{m: m, listener: -1, packet: mapBuffer(wire.MaxPacket)[:0], conns: m.room.conns[:0]}
+	m.report.init(m)
+}
+
+func (m *monitor) open() error {
+	ignoreSignals()
+	if err := m.loop.open(); err != nil {
+		return err
+	}
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
+		return e
+	}
+	syscall.CloseOnExec(wire.SocketFD)
+	return m.control.first(wire.SocketFD)
+}
+
+// run is the loop. A monitor without a container ends when nobody is connected any more.
+func (m *monitor) run() {
+	for !m.done {
+		limit := -1
+		if m.active {
+			limit = idleAfter
+		} else if m.init.sharesPIDs && !onFirstThread() {
+			limit = reapEvery
+		}
+		n, interrupted := m.wait(limit)
+		if interrupted || m.procs.pending {
+			m.procs.sweep()
+		}
+		if n == 0 && !interrupted && limit >= 0 {
+			m.idle()
+		}
+		m.report.flush()
+		if m.init.never() && len(m.control.conns) == 0 {
+			m.done = true
+		}
+	}
+	m.report.close()
+}
+
+// idle writes what waits for a line end and gives the buffers back.
+func (m *monitor) idle() {
+	m.active = false
+	if m.log != nil {
+		at := now()
+		for i := range m.streams {
+			m.log.FlushPartial(m.streams[i].lines, at)
+		}
+		m.log.Release(m.streams[0].lines, m.streams[1].lines)
+	}
+	giveBack(m.scratch)
+	giveBack(pad)
+	giveBack(m.control.packet[:cap(m.control.packet)])
+	m.stdin.release()
+	m.report.release()
+	if m.counts.Execs >= m.collectAt {
+		m.collectAt = m.counts.Execs + collectEvery
+		runtime.GC()
+	}
+	m.procs.sweep() // a signal that came between two waits is noticed here
+}
+
+// onFirstThread reports whether the loop runs on the process's first thread, to which
+// the kernel gives the signals for the process. It mostly does, but a
+// system call that takes long may return to another thread. Locking the goroutine to
+// its thread would cost every monitor one more.
+func onFirstThread() bool {
+	tid, _, _ := syscall.RawSyscall(syscall.SYS_GETTID, 0, 0, 0)
+	return int(tid) == syscall.Getpid()
+}
+
+// counters are the numbers of this moment.
+func (m *monitor) counters() *wire.Counters {
+	c := &m.counts
+	c.PID = m.init.pid
+	if m.log != nil {
+		l := &m.log.Counters
+		c.LogBytesIn, c.LogBytesOut, c.LogLines, c.LogPartials = l.BytesIn, l.BytesOut, l.Lines, l.Partials
+		c.LogDropped, c.LogErrors, c.LogErrno, c.LogReopens = l.Dropped, l.Errors, uint64(l.LastError), l.Reopens
+	}
+	c.AttachClients, c.ExecSessions = uint64(len(m.clients)), uint64(len(m.execs))
+	return c
+}
+
+// complain writes one line to the monitor's own log.
+func complain(what string, err error) {
+	line := strconv.AppendInt(nil, now()/1e9, 10)
+	line = append(append(append(line, " vitrine-monitor: "...), what...), ": "...)
+	line = append(append(line, err.Error()...), '\n')
+	write(2, line)
+}
+
+// fault is an error of the monitor's own making.
+func fault(step string, kind launch.Kind, message string) *launch.Error {
+	return &launch.Error{Step: step, Kind: kind, Message: message}
+}

@@ -1,0 +1,181 @@
+package monitor
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
+)
+
+// pipeSize is what a stdio pipe holds, where the kernel allows it. Memory is used
+// only while it is full.
+const pipeSize = 1 << 20
+
+// readsPerTurn bounds how much of one stream is read before others have their turn.
+const readsPerTurn = 8
+
+// stream is stdout or stderr of the container; the terminal counts as stdout.
+type stream struct {
+	m      *monitor
+	fd     int // -1 at its end
+	stderr bool
+	lines  *logfile.Stream
+}
+
+// ends are the process's ends of its standard streams.
+type ends struct{ streams }
+
+func (e *ends) close() {
+	for _, fd := range [...]*int{&e.stdin, &e.stdout, &e.stderr, &e.exec} {
+		closeFD(fd)
+	}
+}
+
+// openStreams makes the container's standard streams. With a terminal, the launcher's
+// own stderr is all there is.
+func (m *monitor) openStreams() (e ends, err error) {
+	e.streams = streams{-1, -1, -1, -1}
+	if m.config.Terminal {
+		if m.init.words.fd, e.stderr, err = outputPipe(); err == nil {
+			m.watch(m.init.words.fd, syscall.EPOLLIN, &m.init.words)
+		}
+		return e, err
+	}
+	if m.config.Stdin {
+		var pipe [2]int
+		if err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
+			return e, err
+		}
+		e.stdin = pipe[0]
+		syscall.SetNonblock(pipe[1], true)
+		m.stdin.fd = pipe[1]
+	}
+	for i, theirs := range [...]*int{&e.stdout, &e.stderr} {
+		s := &m.streams[i]
+		if s.fd, *theirs, err = outputPipe(); err != nil {
+			return e, err
+		}
+		m.watch(s.fd, syscall.EPOLLIN, s)
+	}
+	return e, nil
+}
+
+func outputPipe() (ours, theirs int, err error) {
+	var pipe [2]int
+	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
+		return -1, -1, err
+	}
+	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(pipe[0]), fSetPipeSize, pipeSize)
+	syscall.SetNonblock(pipe[0], true)
+	return pipe[0], pipe[1], nil
+}
+
+// ready reads until there is little. What comes meanwhile is the next turn's.
+func (s *stream) ready(uint32) {
+	for range readsPerTurn {
+		if n := s.readOnce(); n < len(s.m.scratch) {
+			return
+		}
+	}
+}
+
+// drain reads until there is nothing, at most the given number of times.
+func (s *stream) drain(reads int) {
+	for range reads {
+		if s.readOnce() == 0 {
+			return
+		}
+	}
+}
+
+// readOnce reads and passes on; 0 when nothing is there for now or ever.
+func (s *stream) readOnce() int {
+	if s.fd < 0 {
+		return 0
+	}
+	n, e := read(s.fd, s.m.scratch)
+	if n > 0 {
+		s.m.output(s, s.m.scratch[:n])
+	} else if e != syscall.EAGAIN { // end of file; EIO from a terminal that nobody holds
+		s.end()
+	}
+	return n
+}
+
+// output is where the container's output goes.
+func (m *monitor) output(s *stream, data []byte) {
+	at := now()
+	m.active = true
+	if s.stderr || m.config.Terminal {
+		if m.init.state < running {
+			m.init.words.keep(data)
+		}
+	}
+	if m.init.state == creating { // the launcher's own words
+		write(2, data)
+		return
+	}
+	if m.report.firstAt == 0 && m.init.state >= starting {
+		m.report.firstOutput(at)
+	}
+	m.log.Write(s.lines, at, data)
+	for i := len(m.clients) - 1; i >= 0; i-- { // a client may be removed on the way
+		m.clients[i].show(s, data)
+	}
+}
+
+func (s *stream) end() {
+	s.m.drop(&s.fd)
+	if s.m.log != nil {
+		s.m.log.End(s.lines, now())
+	}
+}
+
+// tty is the container's terminal.
+type tty struct {
+	m      *monitor
+	master int
+	peer   int // the other side, held so that the master never hangs up while the container lives
+}
+
+// open takes the master over from the launcher's run.
+func (t *tty) open(r *run) syscall.Errno {
+	if r.master < 0 {
+		return syscall.ENOTTY
+	}
+	t.master, r.master = r.master, -1
+	syscall.SetNonblock(t.master, true)
+	t.sane()
+	peer, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(t.master), tiocgptpeer, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC)
+	if e == 0 {
+		t.peer = int(peer)
+	}
+	if t.m.config.Stdin {
+		in, err := dup(t.master) // its own registration in the loop
+		if err != 0 {
+			return err
+		}
+		t.m.stdin.fd, t.m.stdin.tty = in, true
+	}
+	t.m.streams[0].fd = t.master
+	t.m.watch(t.master, syscall.EPOLLIN, &t.m.streams[0])
+	return 0
+}
+
+// sane makes the terminal turn line feeds into carriage return and line feed, as
+// every other runtime's does.
+func (t *tty) sane() {
+	var attr syscall.Termios
+	if ioctl(t.master, syscall.TCGETS, unsafe.Pointer(&attr)) == 0 && attr.Oflag&syscall.ONLCR == 0 {
+		attr.Oflag |= syscall.ONLCR
+		ioctl(t.master, syscall.TCSETS, unsafe.Pointer(&attr))
+	}
+}
+
+func dup(fd int) (int, syscall.Errno) {
+	n, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
+	return int(n), e
+}
+
+// hangUp lets the master see the end of the container's processes.
+func (t *tty) hangUp() { closeFD(&t.peer) }

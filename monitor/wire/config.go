@@ -1,0 +1,112 @@
+package wire
+
+import "unsafe"
+
+// Config is what a monitor is born with.
+type Config struct {
+	ID string
+	// Dir is the container's directory, absolute.
+	Dir string
+	// Launcher is the path of vitrine-launch.
+	Launcher string
+	// Request is the path of the launch request that creates the container.
+	Request string
+	// ExecFifo is opened to start the container; when empty the launcher runs StartRequest.
+	ExecFifo      string
+	StartRequest  string
+	DeleteRequest string
+	// LogPath is the CRI log file; empty discards output.
+	LogPath string
+	// LogMaxLine is the bytes of a line after which a partial record is written; 0 is 16384.
+	LogMaxLine                 int
+	Terminal, Stdin, StdinOnce bool
+	Traceparent                string
+	// TelemetrySocket takes OTLP over HTTP; empty for none.
+	TelemetrySocket string
+	// Attributes go on every span.
+	Attributes []Attribute
+	// OOMScoreAdj is the monitor's own.
+	OOMScoreAdj int
+	// Requested is when the daemon was asked, in nanoseconds since 1970: the start
+	// of the span monitor.create.
+	Requested int64
+	// AttachStall is how long an attached client may read nothing while output waits
+	// for it, in milliseconds, before it is disconnected; 0 is 10,000.
+	AttachStall int
+	// Path is the PATH of the launcher's environment.
+	Path string
+}
+
+// Attribute is one string attribute of a span.
+type Attribute struct{ Key, Value string }
+
+// Append encodes c behind buf.
+func (c *Config) Append(buf []byte) []byte {
+	for i, s := range [...]string{c.ID, c.Dir, c.Launcher, c.Request, c.ExecFifo, c.StartRequest, c.DeleteRequest,
+		c.LogPath, c.Traceparent, c.TelemetrySocket, c.Path} {
+		buf = AppendString(buf, 1+i, s)
+	}
+	buf = AppendUint(buf, 20, uint64(c.LogMaxLine))
+	buf = AppendBool(buf, 21, c.Terminal)
+	buf = AppendBool(buf, 22, c.Stdin)
+	buf = AppendBool(buf, 23, c.StdinOnce)
+	buf = AppendUint(buf, 24, uint64(c.OOMScoreAdj+1000))
+	buf = AppendUint(buf, 25, uint64(c.Requested))
+	buf = AppendUint(buf, 26, uint64(c.AttachStall))
+	for _, a := range c.Attributes {
+		buf = AppendHeader(buf, 27, len(AppendString(AppendString(nil, 1, a.Key), 2, a.Value)))
+		buf = AppendString(AppendString(buf, 1, a.Key), 2, a.Value)
+	}
+	return buf
+}
+
+// Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
+// of it: many small objects would cost a monitor more.
+func (c *Config) Parse(buf []byte) error {
+	*c = Config{OOMScoreAdj: -1000}
+	buf = append([]byte(nil), buf...)
+	text := func(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) } // the copy never changes
+	texts := [...]*string{&c.ID, &c.Dir, &c.Launcher, &c.Request, &c.ExecFifo, &c.StartRequest, &c.DeleteRequest,
+		&c.LogPath, &c.Traceparent, &c.TelemetrySocket, &c.Path}
+	for len(buf) > 0 {
+		var f Field
+		var err error
+		if f, buf, err = Next(buf); err != nil {
+			return err
+		}
+		switch {
+		case f.Num <= len(texts):
+			*texts[f.Num-1] = text(f.Bytes)
+		case f.Num == 20:
+			c.LogMaxLine = int(f.Uint & (1<<31 - 1))
+		case f.Num == 21:
+			c.Terminal = f.Uint != 0
+		case f.Num == 22:
+			c.Stdin = f.Uint != 0
+		case f.Num == 23:
+			c.StdinOnce = f.Uint != 0
+		case f.Num == 24:
+			c.OOMScoreAdj = int(min(f.Uint, 2000)) - 1000
+		case f.Num == 25:
+			c.Requested = int64(f.Uint)
+		case f.Num == 26:
+			c.AttachStall = int(f.Uint & (1<<31 - 1))
+		case f.Num == 27:
+			var a Attribute
+			for sub := f.Bytes; len(sub) > 0; {
+				var g Field
+				if g, sub, err = Next(sub); err != nil {
+					return err
+				}
+				switch g.Num {
+				case 1:
+					a.Key = text(g.Bytes)
+				case 2:
+					a.Value = text(g.Bytes)
+				}
+			}
+			c.Attributes = append(c.Attributes, a)
+		}
+	}
+	return nil
+}

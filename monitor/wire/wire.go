@@ -1,0 +1,44 @@
+// Package wire is the language between the daemon and a container's monitor: the
+// packets of the control socket, the configuration a monitor is born with, the exit
+// record it leaves on disk, and its counters.
+//
+// A control connection is a unix SOCK_SEQPACKET socket: one packet is one Message,
+// with the descriptors it speaks of attached (SCM_RIGHTS). Monitors outlive the
+// daemon that started them and its upgrades, so a reader accepts every version from
+// MinVersion to Version and skips fields that it does not know.
+//
+// The package is linked into every monitor: it imports nothing but errors, strconv
+// and the launcher's contract, and holds no state.
+package wire
+
+import "errors"
+
+// Version is what this build writes. MinVersion is the oldest it reads.
+const (
+	Version    = 1
+	MinVersion = 1
+)
+
+// MaxPacket bounds one packet in bytes. Larger things travel as descriptors.
+const MaxPacket = 64 << 10
+
+// Files that a monitor keeps in its container's directory.
+const (
+	// CtlFile is the control socket, mode 0600.
+	CtlFile = "ctl"
+	// ExitFile is the exit record.
+	ExitFile = "exit"
+	// LogFile is the monitor's own stderr.
+	LogFile = "monitor.log"
+	// SpoolFile holds telemetry that could not be delivered yet.
+	SpoolFile = "telemetry.spool"
+)
+
+// SocketFD is the descriptor of the first control connection in a new monitor.
+const SocketFD = 3
+
+// ErrMalformed is returned for bytes that are not what they should be.
+var ErrMalformed = errors.New("malformed message")
+
+// ErrVersion is returned for a message of a version this build does not read.
+var ErrVersion = errors.New("unknown protocol version")

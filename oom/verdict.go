@@ -1,0 +1,192 @@
+package oom
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/ebpf"
+)
+
+const sigKill = 9
+
+// Verdict judges the evidence.
+func Verdict(e Evidence) Result {
+	if !e.Observed {
+		return byCounter(e)
+	}
+	kill := e.Last.InitOOM
+	if kill == nil {
+		kill = e.Last.OOM
+	}
+	if kill == nil || kill.OOM == nil {
+		return unseen(e)
+	}
+	r := Result{
+		Kills: e.Last.OOMKills, Victim: kill.Task, VictimIsInit: kill.Init, Trigger: kill.OOM.Trigger,
+		Level: level(kill.OOM, e.Pod), Limit: kill.OOM.Limit, Usage: kill.OOM.Usage, Swap: kill.OOM.Swap,
+		At: kill.Time, Sure: !kill.OOM.TriggerOutside,
+	}
+	if r.Swap {
+		r.Limit, r.Usage = kill.OOM.SwapLimit, kill.OOM.SwapUsage
+	}
+	switch {
+	case e.Phase == Creating:
+		r.Message = tooSmall(e, r)
+	case kill.Init && !kill.OOM.Dying && e.Phase == Exited && e.Signal == sigKill:
+		r.Reason = Killed
+		r.Message = killedMessage(r, kill)
+	default:
+		r.Message = childMessage(e, r)
+	}
+	return r
+}
+
+// unseen is for a container in which no kill was recorded. The counter may know of one
+// nonetheless: records are lost when their map is full.
+func unseen(e Evidence) Result {
+	if e.Counter.Known && e.Counter.After > e.Counter.Before || e.Last.OOMKills > 0 {
+		return byCounter(e)
+	}
+	return Result{Sure: true}
+}
+
+// byCounter judges by the number of kills alone, which does not say who was killed.
+func byCounter(e Evidence) Result {
+	c := e.Counter
+	if !c.Known || c.After < c.Before {
+		return Result{Sure: e.Phase == Exited && e.Signal != sigKill}
+	}
+	r := Result{Kills: c.After - c.Before}
+	switch {
+	case r.Kills == 0:
+		r.Sure = true
+	case e.Phase == Creating:
+		r.Message = tooSmall(e, r)
+	case e.Phase == Running || e.Signal != sigKill:
+		// PID 1 lives, or ended otherwise.
+		r.Sure = true
+		r.Message = fmt.Sprintf("%s in the container, not PID 1", kills(r.Kills))
+	case c.Group || c.Peak == 1:
+		r.Reason, r.Sure, r.VictimIsInit = Killed, true, true
+		r.Message = "the container was killed because memory ran out; which limit was not observed"
+		if e.Limit != 0 {
+			r.Message += fmt.Sprintf(" (its own is %s)", size(e.Limit))
+		}
+	default:
+		r.Message = fmt.Sprintf("%s in the container, and PID 1 was ended by SIGKILL; whether by the OOM killer is not known", kills(r.Kills))
+	}
+	return r
+}
+
+func level(k *ebpf.OOMKill, pod uint64) Level {
+	switch {
+	case k.Level == ebpf.Below:
+		return LevelBelow
+	case k.Level == ebpf.Container:
+		return LevelContainer
+	case k.Level == ebpf.Global:
+		return LevelGlobal
+	case pod == 0:
+		return LevelUnknown
+	case k.LevelCgroup == pod:
+		return LevelPod
+	}
+	return LevelNode
+}
+
+func killedMessage(r Result, kill *ebpf.Record) string {
+	s := fmt.Sprintf("the container was killed because %s", ranOut(r))
+	if kill.OOM.Group {
+		s += ", and the limit's processes are killed together"
+	}
+	if r.Trigger.TGID != r.Victim.TGID && r.Trigger.Comm != "" {
+		s += fmt.Sprintf("; %q (pid %d) asked for more", r.Trigger.Comm, r.Trigger.TGID)
+	}
+	s += fmt.Sprintf("; its process %q held %s of anonymous memory", r.Victim.Comm, size(kill.OOM.Anon))
+	if kill.OOM.Shmem > 0 {
+		s += fmt.Sprintf(" and %s of shared memory", size(kill.OOM.Shmem))
+	}
+	if kill.OOM.Swapped > 0 {
+		s += fmt.Sprintf(", %s in swap", size(kill.OOM.Swapped))
+	}
+	return s
+}
+
+func childMessage(e Evidence, r Result) string {
+	who := fmt.Sprintf("its process %q (pid %d)", r.Victim.Comm, r.Victim.ContainerPID)
+	s := fmt.Sprintf("%s was OOM-killed because %s", who, ranOut(r))
+	if r.Kills > 1 {
+		s = fmt.Sprintf("%s in the container; last, %s", kills(r.Kills), s)
+	}
+	if e.Phase == Running || e.ExitedAt < r.At || e.ExitedAt == 0 {
+		return s
+	}
+	end := fmt.Sprintf("exited with %d", e.ExitCode)
+	if e.Signal != 0 {
+		end = fmt.Sprintf("was ended by signal %d", e.Signal)
+	}
+	return fmt.Sprintf("%s, %v before PID 1 %s", s, round(e.ExitedAt-r.At), end)
+}
+
+func tooSmall(e Evidence, r Result) string {
+	if e.Limit != 0 && (r.Level == LevelContainer || r.Level == LevelUnknown) {
+		return fmt.Sprintf("the memory limit of %s is too small to start a container: the runtime's own first process was OOM-killed", size(e.Limit))
+	}
+	return "the runtime's own first process was OOM-killed before the container could start: " + ranOut(r)
+}
+
+func ranOut(r Result) string {
+	what := "memory"
+	if r.Swap {
+		what = "memory and swap"
+	}
+	likely := ""
+	if !r.Sure {
+		likely = "probably "
+	}
+	switch r.Level {
+	case LevelGlobal:
+		return likely + "the node ran out of memory, at no limit of its own"
+	case LevelBelow:
+		return fmt.Sprintf("%sa limit of %s set inside the container for %s was reached", likely, size(r.Limit), what)
+	case LevelUnknown:
+		if r.Limit == 0 {
+			return "memory ran out"
+		}
+		return fmt.Sprintf("%sa limit of %s for %s above the container was reached", likely, size(r.Limit), what)
+	}
+	return fmt.Sprintf("%sthe %s's limit of %s for %s was reached", likely, r.Level, size(r.Limit), what)
+}
+
+func kills(n uint64) string {
+	if n == 1 {
+		return "a process was OOM-killed"
+	}
+	return fmt.Sprintf("%d processes were OOM-killed", n)
+}
+
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second)
+	case d >= time.Millisecond:
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(time.Microsecond)
+}
+
+// size is in the units in which limits are written in Kubernetes.
+func size(n uint64) string {
+	for _, u := range []struct {
+		unit uint64
+		name string
+	}{{1 << 30, "Gi"}, {1 << 20, "Mi"}, {1 << 10, "Ki"}} {
+		if n >= u.unit {
+			if n%u.unit == 0 {
+				return fmt.Sprintf("%d%s", n/u.unit, u.name)
+			}
+			return fmt.Sprintf("%.1f%s", float64(n)/float64(u.unit), u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -1,0 +1,140 @@
+package oom_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/oom"
+)
+
+const (
+	mib    = 1 << 20
+	self   = 23
+	pod    = 22
+	second = time.Second
+)
+
+func initTask() ebpf.Task {
+	return ebpf.Task{PID: 100, TGID: 100, ContainerPID: 1, Cgroup: self, Comm: "server"}
+}
+
+func child() ebpf.Task {
+	return ebpf.Task{PID: 107, TGID: 107, ContainerPID: 8, Cgroup: self, Comm: "worker"}
+}
+
+func kill(victim ebpf.Task, change ...func(*ebpf.OOMKill)) *ebpf.Record {
+	k := &ebpf.OOMKill{Level: ebpf.Container, LevelCgroup: self, Limit: 20 * mib, Usage: 20 * mib, Anon: 19 * mib, Trigger: victim, Kills: 1}
+	for _, c := range change {
+		c(k)
+	}
+	return &ebpf.Record{Kind: ebpf.OOM, Time: 10 * second, Cgroup: self, Task: victim, Init: victim.ContainerPID == 1, OOM: k}
+}
+
+func atPod(k *ebpf.OOMKill) {
+	k.Level, k.LevelCgroup, k.Limit = ebpf.Above, pod, 64*mib
+	k.Trigger = ebpf.Task{PID: 200, TGID: 200, Cgroup: 24, Comm: "sibling"}
+}
+
+func ofInit(r *ebpf.Record) ebpf.Last {
+	return ebpf.Last{OOM: r, InitOOM: r, OOMKills: r.OOM.Kills}
+}
+
+func ofChild(r *ebpf.Record) ebpf.Last { return ebpf.Last{OOM: r, OOMKills: r.OOM.Kills} }
+
+// The cases 1 to 12 of the matrix, each with what the kernel tells and again with the
+// counters alone: there the answer must be the same or unknown.
+func TestMatrix(t *testing.T) {
+	end := func(last ebpf.Last, signal, code int) oom.Evidence {
+		return oom.Evidence{Observed: true, Last: last, Signal: signal, ExitCode: code, ExitedAt: 10*second + 12*time.Millisecond, Limit: 20 * mib, Pod: pod,
+			Counter: oom.Counter{Known: true, Before: 5, After: 5 + last.OOMKills}}
+	}
+	group := func(k *ebpf.OOMKill) { k.Group, k.Kills = true, 3 }
+	swap := func(k *ebpf.OOMKill) { k.Swap, k.SwapLimit, k.SwapUsage = true, 30*mib, 30*mib }
+	global := func(k *ebpf.OOMKill) { k.Level, k.LevelCgroup, k.Limit, k.Usage = ebpf.Global, 0, 0, 0 }
+	running := end(ofChild(kill(child())), 0, 0)
+	running.Phase = oom.Running
+	creating := end(ofInit(kill(initTask())), 9, 137)
+	creating.Phase = oom.Creating
+	grouped := ebpf.Last{OOM: kill(child(), group), InitOOM: kill(initTask(), group), OOMKills: 3}
+	for _, c := range []struct {
+		name     string
+		evidence oom.Evidence
+		reason   string
+		level    oom.Level
+		init     bool
+		says     string
+	}{
+		{"1 PID 1 exceeds its limit", end(ofInit(kill(initTask())), 9, 137), oom.Killed, oom.LevelContainer, true, "the container's limit of 20Mi for memory was reached"},
+		{"2 child killed, later exit 0", end(ofChild(kill(child())), 0, 0), "", oom.LevelContainer, false, `"worker" (pid 8) was OOM-killed`},
+		{"3 child killed, later SIGTERM", end(ofChild(kill(child())), 0, 143), "", oom.LevelContainer, false, "exited with 143"},
+		{"4 child killed, PID 1 gives up", end(ofChild(kill(child())), 0, 1), "", oom.LevelContainer, false, "12ms before PID 1 exited with 1"},
+		{"5 exec'd process killed", running, "", oom.LevelContainer, false, `"worker"`},
+		{"6 group kill", end(grouped, 9, 137), oom.Killed, oom.LevelContainer, true, "killed together"},
+		{"7 pod's limit, by a sibling", end(ofInit(kill(initTask(), atPod)), 9, 137), oom.Killed, oom.LevelPod, true, `the pod's limit of 64Mi for memory was reached; "sibling" (pid 200) asked`},
+		{"8 the node", end(ofInit(kill(initTask(), global)), 9, 137), oom.Killed, oom.LevelGlobal, true, "the node ran out of memory"},
+		{"9 kill -9 after a child's kill", end(ofChild(kill(child())), 9, 137), "", oom.LevelContainer, false, "before PID 1 was ended by signal 9"},
+		{"10 right after the start", end(ofInit(kill(initTask())), 9, 137), oom.Killed, oom.LevelContainer, true, ""},
+		{"11 swap", end(ofInit(kill(initTask(), swap)), 9, 137), oom.Killed, oom.LevelContainer, true, "limit of 30Mi for memory and swap"},
+		{"12 limit too small to start", creating, "", oom.LevelContainer, true, "the memory limit of 20Mi is too small to start a container"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := oom.Verdict(c.evidence)
+			if v.Reason != c.reason || v.Level != c.level || v.VictimIsInit != c.init || !v.Sure || v.Kills == 0 || !strings.Contains(v.Message, c.says) {
+				t.Errorf("%+v", v)
+			}
+			if strings.ContainsAny(v.Message, "\n") || v.Message == "" {
+				t.Errorf("not a sentence: %q", v.Message)
+			}
+			t.Log(v.Message)
+			blind := c.evidence
+			blind.Observed, blind.Last = false, ebpf.Last{}
+			for _, known := range []bool{true, false} {
+				blind.Counter.Known = known
+				if v := oom.Verdict(blind); v.Reason != "" && v.Reason != c.reason || v.Sure && v.Reason != c.reason {
+					t.Errorf("by the counter (known %v): %+v", known, v)
+				}
+			}
+		})
+	}
+}
+
+func TestCounterAlone(t *testing.T) {
+	counted := func(n uint64) oom.Counter { return oom.Counter{Known: true, Before: 5, After: 5 + n} }
+	group, single := counted(2), counted(1)
+	group.Group, single.Peak = true, 1
+	for _, c := range []struct {
+		name     string
+		evidence oom.Evidence
+		reason   string
+		sure     bool
+	}{
+		{"killed, nothing counted", oom.Evidence{Signal: 9, Counter: counted(0)}, "", true},
+		{"killed, one counted", oom.Evidence{Signal: 9, Counter: counted(1)}, "", false},
+		{"killed, and all die together", oom.Evidence{Signal: 9, Counter: group}, oom.Killed, true},
+		{"killed, and there was one task", oom.Evidence{Signal: 9, Counter: single}, oom.Killed, true},
+		{"ended otherwise", oom.Evidence{Signal: 15, Counter: counted(1)}, "", true},
+		{"exit 137 is no signal", oom.Evidence{ExitCode: 137, Counter: counted(1)}, "", true},
+		{"cgroup gone", oom.Evidence{Signal: 9}, "", false},
+		{"counter of another cgroup", oom.Evidence{Signal: 9, Counter: oom.Counter{Known: true, Before: 5, After: 1}}, "", false},
+		{"record lost", oom.Evidence{Observed: true, Signal: 9, Counter: counted(1)}, "", false},
+		{"nothing at all", oom.Evidence{Observed: true, Signal: 9, Counter: counted(0)}, "", true},
+	} {
+		if v := oom.Verdict(c.evidence); v.Reason != c.reason || v.Sure != c.sure || (v.Message != "") != (v.Kills > 0) {
+			t.Errorf("%s: %+v", c.name, v)
+		}
+	}
+}
+
+func TestDoubtIsSaid(t *testing.T) {
+	outside := kill(initTask(), atPod, func(k *ebpf.OOMKill) { k.TriggerOutside = true })
+	v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(outside), Signal: 9, Pod: pod})
+	if v.Reason != oom.Killed || v.Sure || !strings.Contains(v.Message, "probably") {
+		t.Errorf("%+v", v)
+	}
+	dying := kill(initTask(), func(k *ebpf.OOMKill) { k.Dying = true })
+	if v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(dying), Signal: 9}); v.Reason != "" {
+		t.Errorf("a victim that was dying: %+v", v)
+	}
+}

@@ -1,0 +1,43 @@
+package pod
+
+import "time"
+
+// Event is one fact about a pod, published once by lifecycle after the fact is on
+// disk. Its readers are CRI's GetContainerEvents, metrics, and the log; no reader
+// may block the publisher.
+type Event struct {
+	// Seq grows by one per event of this daemon's life.
+	Seq  uint64
+	Time time.Time
+	Kind EventKind
+	// Sandbox is the pod at that moment; always set.
+	Sandbox Sandbox
+	// Container is the subject, nil for events of the sandbox.
+	Container *Container
+	// Siblings are all containers of the pod at that moment, the subject included.
+	Siblings []Container
+	// From and To are the states of the subject; From is zero for a creation.
+	From, To State
+}
+
+// EventKind is what happened.
+type EventKind string
+
+// The kinds.
+const (
+	SandboxReady     EventKind = "sandbox.ready"
+	SandboxStopped   EventKind = "sandbox.stopped"
+	SandboxRemoved   EventKind = "sandbox.removed"
+	ContainerCreated EventKind = "container.created"
+	ContainerStarted EventKind = "container.started"
+	ContainerExited  EventKind = "container.exited"
+	ContainerRemoved EventKind = "container.removed"
+)
+
+// Subject returns the ID of the container or, for sandbox events, of the sandbox.
+func (e Event) Subject() ID {
+	if e.Container != nil {
+		return e.Container.ID
+	}
+	return e.Sandbox.ID
+}

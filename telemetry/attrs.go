@@ -1,0 +1,67 @@
+package telemetry
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// Attribute keys. Where OpenTelemetry's semantic conventions have a name it is
+// used; ours begin with "vitrine.". Spans that carry one of the first six are found
+// by it (GET /v1/traces?pod=…).
+const (
+	KeyPodUID        = attribute.Key("k8s.pod.uid")
+	KeyPodName       = attribute.Key("k8s.pod.name")
+	KeyNamespace     = attribute.Key("k8s.namespace.name")
+	KeySandboxID     = attribute.Key("vitrine.sandbox.id")
+	KeyContainerID   = attribute.Key("container.id")
+	KeyContainerName = attribute.Key("k8s.container.name")
+
+	// KeyRestartCount is kubelet's attempt number of the container.
+	KeyRestartCount = attribute.Key("k8s.container.restart_count")
+	// KeyImageName is the image as the pod's author wrote it, KeyImageID its config digest.
+	KeyImageName = attribute.Key("container.image.name")
+	KeyImageID   = attribute.Key("container.image.id")
+	// KeyHandler is the runtime handler; it becomes a metric label, bounded.
+	KeyHandler = attribute.Key("vitrine.runtime.handler")
+	// KeyCNIPlugin and KeyCNICommand are on network.cni spans.
+	KeyCNIPlugin  = attribute.Key("vitrine.cni.plugin")
+	KeyCNICommand = attribute.Key("vitrine.cni.command")
+	// KeyImageBytes is how much of an image a step moved, KeyImageEndpoint the host it came from.
+	KeyImageBytes    = attribute.Key("vitrine.image.bytes")
+	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")
+	// KeyErrorType is the class of a failure, a small set of words (semconv error.type).
+	KeyErrorType = attribute.Key("error.type")
+)
+
+// SandboxAttributes are the identity of a pod: what every span about it carries.
+func SandboxAttributes(s pod.Sandbox) []attribute.KeyValue {
+	m := s.Config.GetMetadata()
+	return nonEmpty(
+		KeySandboxID.String(string(s.ID)),
+		KeyNamespace.String(m.GetNamespace()),
+		KeyPodName.String(m.GetName()),
+		KeyPodUID.String(m.GetUid()),
+	)
+}
+
+// ContainerAttributes are the identity of a container and its pod.
+func ContainerAttributes(s pod.Sandbox, c pod.Container) []attribute.KeyValue {
+	m := c.Config.GetMetadata()
+	attrs := append(SandboxAttributes(s), nonEmpty(
+		KeyContainerID.String(string(c.ID)),
+		KeyContainerName.String(m.GetName()),
+		KeyImageName.String(c.Image.User),
+	)...)
+	return append(attrs, KeyRestartCount.Int64(int64(m.GetAttempt())))
+}
+
+func nonEmpty(attrs ...attribute.KeyValue) []attribute.KeyValue {
+	kept := attrs[:0]
+	for _, a := range attrs {
+		if a.Value.AsString() != "" {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,79 @@
+package telemetry
+
+import (
+	"io"
+	"time"
+)
+
+// Config of the telemetry room. The zero value records traces on the node, exports
+// nothing, and logs text of level info to standard error.
+//
+// Every OTEL_* variable of the OpenTelemetry specification that concerns OTLP
+// export, sampling, batching, span limits and the resource is honoured; a field set
+// here wins over its variable.
+type Config struct {
+	// Endpoint is the URL of an OTLP collector, for example
+	// "https://collector:4317"; http means without TLS. Empty:
+	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT; without
+	// those nothing is exported and nothing dialled.
+	Endpoint string `toml:"endpoint"`
+	// Protocol is "grpc" or "http/protobuf". Empty: OTEL_EXPORTER_OTLP_PROTOCOL, else grpc.
+	Protocol string `toml:"protocol"`
+	// Headers are sent with every export, for example for authentication. Empty:
+	// OTEL_EXPORTER_OTLP_HEADERS.
+	Headers map[string]string `toml:"headers"`
+	// CAFile holds PEM certificates that the collector's is checked against. Empty:
+	// OTEL_EXPORTER_OTLP_CERTIFICATE, else the system's.
+	CAFile string `toml:"ca_file"`
+	// CertFile and KeyFile are our own certificate for the collector, PEM, both or
+	// none. Empty: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY.
+	CertFile string `toml:"cert_file"`
+	KeyFile  string `toml:"key_file"`
+	// Sampler chooses what is exported, in the words of OTEL_TRACES_SAMPLER:
+	// always_on, always_off, traceidratio, and each with parentbased_ before it.
+	// Empty: that variable, else parentbased_always_on. The node keeps its own
+	// traces whatever is sampled.
+	Sampler string `toml:"sampler"`
+	// SamplerArg is the ratio for traceidratio, 0 to 1. Empty: OTEL_TRACES_SAMPLER_ARG, else 1.
+	SamplerArg string `toml:"sampler_arg"`
+	// ExportReads exports traces of the read-only calls that a kubelet repeats every
+	// second (List…, …Status, stats, Version) as well. False: only when the caller's
+	// own trace is sampled.
+	ExportReads bool `toml:"export_reads"`
+	// QueueSize bounds the spans that wait for export; more are dropped and counted.
+	// 0: OTEL_BSP_MAX_QUEUE_SIZE, else 2048.
+	QueueSize int `toml:"queue_size"`
+	// SpoolDir keeps batches that the collector did not take, for later. Empty: they
+	// are dropped and counted.
+	SpoolDir string `toml:"spool_dir"`
+	// SpoolBytes bounds SpoolDir; the oldest batches give way. 0: 64 MiB.
+	SpoolBytes int64 `toml:"spool_bytes"`
+
+	// TraceBytes bounds the memory for the traces that the node keeps. 0: 16 MiB.
+	TraceBytes int `toml:"trace_bytes"`
+
+	// NodeName is the node as the cluster calls it (k8s.node.name). Empty: NODE_NAME
+	// from the environment, else not told.
+	NodeName string `toml:"node_name"`
+
+	// LogFormat is "text" or "json". Empty: text.
+	LogFormat string `toml:"log_format"`
+	// LogLevel is debug, info, warn or error. Empty: info. It can be changed at run time.
+	LogLevel string `toml:"log_level"`
+
+	// ServiceName is the process in service.name. Empty: vitrined. OTEL_SERVICE_NAME wins.
+	ServiceName string `toml:"-"`
+	// Version and Revision are of this build. Empty: what the Go tool chain stamped.
+	Version  string `toml:"-"`
+	Revision string `toml:"-"`
+	// LogOutput receives the log. Nil: standard error.
+	LogOutput io.Writer `toml:"-"`
+	// ExportTimeout bounds one export. 0: OTEL_BSP_EXPORT_TIMEOUT, else 30 s.
+	ExportTimeout time.Duration `toml:"-"`
+	// SpanStarted is called with the name of every span of the daemon, right after
+	// its start time was taken. Tests use it to delay or end the daemon at a named
+	// step. Nil: nothing.
+	SpanStarted func(name string) `toml:"-"`
+	// ExportDelay is how long a span waits for company. 0: OTEL_BSP_SCHEDULE_DELAY, else 5 s.
+	ExportDelay time.Duration `toml:"-"`
+}

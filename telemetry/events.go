@@ -1,0 +1,193 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// Observe turns one event into metrics and one line of the log. It does not block.
+// The caller passes every event once, in order.
+func (t *Telemetry) Observe(e pod.Event) {
+	t.metrics.add(events, 1, string(e.Kind))
+	if c := e.Container; c != nil {
+		switch e.Kind {
+		case pod.ContainerStarted:
+			if !c.StartedAt.IsZero() && !c.CreatedAt.IsZero() {
+				t.metrics.observe(containerStartLatency, c.StartedAt.Sub(c.CreatedAt), nil, c.Handler)
+			}
+		case pod.ContainerExited:
+			t.exited(e, c)
+		case pod.ContainerRemoved:
+			t.account.forget(c.ID)
+		}
+	}
+	t.log(e)
+}
+
+func (t *Telemetry) exited(e pod.Event, c *pod.Container) {
+	exit := pod.Exit{Source: "unknown"}
+	if c.Exit != nil {
+		exit = *c.Exit
+	}
+	reason := exitReason(exit)
+	t.metrics.add(containerExits, 1, reason, initiator(e, exit, reason))
+	if reason == "monitorlost" {
+		t.metrics.add(monitorsLost, 1)
+	}
+	if !c.StartedAt.IsZero() && c.FinishedAt.After(c.StartedAt) {
+		t.metrics.observe(containerLifetime, c.FinishedAt.Sub(c.StartedAt), nil)
+	}
+	bytes, lines, lost := t.account.rest(c.ID, exit)
+	t.metrics.add(logBytes, bytes, "mixed")
+	t.metrics.add(logRecords, lines, "mixed")
+	t.metrics.add(logDroppedBytes, lost, "mixed", "unknown")
+}
+
+// exitReason is the label of container_exits_total.
+func exitReason(x pod.Exit) string {
+	switch {
+	case x.Reason == "OOMKilled":
+		return "oom"
+	case x.Reason == "StartError":
+		return "starterror"
+	case x.Reason == "MonitorLost":
+		return "monitorlost"
+	case x.Source == "unknown" || x.Source == "":
+		return "unknown"
+	case x.Signal == int(syscall.SIGSYS):
+		return "seccomp"
+	case x.Signal != 0:
+		return "signal"
+	case x.Code == 0:
+		return "completed"
+	}
+	return "error"
+}
+
+// initiator says who wanted the end, as far as the event tells.
+func initiator(e pod.Event, x pod.Exit, reason string) string {
+	switch {
+	case reason == "oom" || reason == "seccomp":
+		return "kernel"
+	case e.From == pod.Stopping:
+		return "kubelet"
+	case x.Signal == 0 && (reason == "completed" || reason == "error"):
+		return "self"
+	}
+	return "unknown"
+}
+
+// messages of the log, one per kind.
+var messages = map[pod.EventKind]string{
+	pod.SandboxReady: "sandbox ready", pod.SandboxStopped: "sandbox stopped", pod.SandboxRemoved: "sandbox removed",
+	pod.ContainerCreated: "container created", pod.ContainerStarted: "container started",
+	pod.ContainerExited: "container exited", pod.ContainerRemoved: "container removed",
+}
+
+func (t *Telemetry) log(e pod.Event) {
+	message, known := messages[e.Kind]
+	if !known {
+		message = "pod event"
+	}
+	level := slog.LevelInfo
+	m := e.Sandbox.Config.GetMetadata()
+	attrs := []slog.Attr{
+		slog.Uint64("seq", e.Seq), slog.String("kind", string(e.Kind)),
+		slog.String("namespace", m.GetNamespace()), slog.String("pod", m.GetName()), slog.String("pod_uid", m.GetUid()),
+		slog.String("sandbox", string(e.Sandbox.ID)),
+	}
+	if c := e.Container; c != nil {
+		attrs = append(attrs, slog.String("container", c.Config.GetMetadata().GetName()), slog.String("container_id", string(c.ID)))
+		if id := traceID(c.Traceparent); id != "" {
+			attrs = append(attrs, slog.String("trace_id", id))
+		}
+		if x := c.Exit; x != nil && e.Kind == pod.ContainerExited {
+			attrs = append(attrs, slog.Int("code", int(x.Code)), slog.String("reason", x.Reason), slog.String("source", x.Source))
+			if x.Signal != 0 {
+				attrs = append(attrs, slog.String("signal", syscall.Signal(x.Signal).String()))
+			}
+			if x.Message != "" {
+				attrs = append(attrs, slog.String("detail", clip(x.Message, 1024)))
+			}
+			if x.Reason == "OOMKilled" || x.Reason == "MonitorLost" {
+				level = slog.LevelWarn
+			}
+		}
+	} else if id := traceID(e.Sandbox.Traceparent); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	t.Logger().LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// traceID cuts the id out of a W3C traceparent, empty when it is none.
+func traceID(traceparent string) string {
+	if len(traceparent) < 55 || traceparent[2] != '-' || traceparent[35] != '-' {
+		return ""
+	}
+	return traceparent[3:35]
+}
+
+// account remembers what monitors have reported of each container's log, so that
+// the totals of an exit record are not counted a second time. It is safe for
+// concurrent use.
+type account struct {
+	mu   sync.Mutex // guards seen
+	seen map[pod.ID]*totals
+}
+
+// totals are cumulative per container and stream.
+type totals struct{ bytes, lines, dropped map[string]float64 }
+
+// maxAccounts bounds the map; containers beyond it are counted at their exit.
+const maxAccounts = 8192
+
+func newAccount() *account { return &account{seen: map[pod.ID]*totals{}} }
+
+// grow records a cumulative value and returns by how much it grew; 0 when there is no room.
+func (a *account) grow(id pod.ID, key string, pick func(*totals) map[string]float64, value float64) float64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.seen[id]
+	if t == nil {
+		if len(a.seen) >= maxAccounts {
+			return 0
+		}
+		t = &totals{map[string]float64{}, map[string]float64{}, map[string]float64{}}
+		a.seen[id] = t
+	}
+	m := pick(t)
+	if value <= m[key] || len(m) >= 16 && m[key] == 0 {
+		return 0
+	}
+	grown := value - m[key]
+	m[key] = value
+	return grown
+}
+
+// rest is what an exit record says beyond what was reported before; never negative.
+func (a *account) rest(id pod.ID, x pod.Exit) (bytes, lines, dropped float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.seen[id]
+	if t == nil {
+		t = &totals{}
+	}
+	beyond := func(total int64, m map[string]float64) float64 {
+		left := float64(total)
+		for _, v := range m {
+			left -= v
+		}
+		return max(0, left)
+	}
+	return beyond(x.LogBytes, t.bytes), beyond(x.LogLines, t.lines), beyond(x.LogDropped, t.dropped)
+}
+
+func (a *account) forget(id pod.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.seen, id)
+}

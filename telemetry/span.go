@@ -1,0 +1,94 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Span is one timed step. The zero value and nil are spans that record nothing.
+type Span struct{ span trace.Span }
+
+// Start opens a span named room.verb as a child of the one in ctx, with the tracer
+// of that one; without a span in ctx it records nothing. End it exactly once:
+//
+//	ctx, span := telemetry.Start(ctx, "network.attach", ...)
+//	defer span.End(&err)
+func Start(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, *Span) {
+	return StartAt(ctx, time.Now(), name, attrs...)
+}
+
+// StartAt is Start for a step that began a moment ago: what it costs to describe and
+// to open the span is then part of the step's time.
+func StartAt(ctx context.Context, at time.Time, name string, attrs ...attribute.KeyValue) (context.Context, *Span) {
+	tracer := trace.SpanFromContext(ctx).TracerProvider().Tracer(scope)
+	ctx, span := tracer.Start(ctx, name, trace.WithTimestamp(at), trace.WithAttributes(attrs...))
+	return ctx, &Span{span}
+}
+
+// StartWithParent is Start for the first child of the span in ctx: it begins when that did.
+func StartWithParent(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, *Span) {
+	if parent, ok := trace.SpanFromContext(ctx).(interface{ StartTime() time.Time }); ok {
+		return StartAt(ctx, parent.StartTime(), name, attrs...)
+	}
+	return Start(ctx, name, attrs...)
+}
+
+// Set adds attributes to the span.
+func (s *Span) Set(attrs ...attribute.KeyValue) {
+	if s != nil && s.span != nil {
+		s.span.SetAttributes(attrs...)
+	}
+}
+
+// Event adds a named moment to the span.
+func (s *Span) Event(name string, attrs ...attribute.KeyValue) {
+	if s != nil && s.span != nil {
+		s.span.AddEvent(name, trace.WithAttributes(attrs...))
+	}
+}
+
+// End closes the span. A non-nil *err becomes its status and an exception event;
+// err itself may be nil for a step that cannot fail.
+func (s *Span) End(err *error) {
+	if s == nil || s.span == nil {
+		return
+	}
+	if err != nil && *err != nil {
+		s.span.RecordError(*err)
+		s.span.SetStatus(codes.Error, (*err).Error())
+		switch { // the two classes that every room has; other classes are the room's to set
+		case errors.Is(*err, context.Canceled):
+			s.span.SetAttributes(KeyErrorType.String("cancel"))
+		case errors.Is(*err, context.DeadlineExceeded):
+			s.span.SetAttributes(KeyErrorType.String("timeout"))
+		}
+	}
+	s.span.End()
+}
+
+// Traceparent returns the W3C trace context of ctx, empty without one.
+func Traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier.Get("traceparent")
+}
+
+// WithTraceparent returns ctx under the remote span that a W3C trace context names,
+// with the tracer that ctx has: work that follows from an earlier request joins that
+// request's trace. An empty or malformed one changes nothing.
+func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	remote := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(
+		context.Background(), propagation.MapCarrier{"traceparent": traceparent}))
+	if !remote.IsValid() {
+		return ctx
+	}
+	provider := trace.SpanFromContext(ctx).TracerProvider()
+	ctx = trace.ContextWithRemoteSpanContext(ctx, remote)
+	return trace.ContextWithSpan(ctx, rootless{trace.SpanFromContext(ctx), provider})
+}

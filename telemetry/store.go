@@ -1,0 +1,320 @@
+package telemetry
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+)
+
+// identityKeys are the attributes by which traces are found, on the span itself or,
+// for spans of monitors, on their resource.
+var identityKeys = []string{
+	string(KeyPodUID), string(KeyPodName), string(KeyNamespace),
+	string(KeySandboxID), string(KeyContainerID), string(KeyContainerName),
+}
+
+// Bounds of the store beside its bytes.
+const (
+	// maxTraceSpans bounds one trace: a caller may use one trace id for everything.
+	maxTraceSpans = 4096
+	// maxTraceKeys bounds the names under which one trace is found.
+	maxTraceKeys = 256
+	// readShare of the bytes is for traces of read-only calls, so that a kubelet's
+	// polling cannot push out the start of a pod.
+	readShare = 0.125
+)
+
+// store keeps the last traces in memory, oldest out first, bounded in bytes. It is
+// safe for concurrent use.
+type store struct {
+	mu sync.Mutex // guards all below
+	// class 0 is what changes something, class 1 read-only calls.
+	limit  [2]int
+	bytes  [2]int
+	order  [2]*list.List // of *entry, least recently extended first
+	traces map[trace.TraceID]*entry
+	index  map[string]map[*entry]struct{}
+}
+
+// entry is one trace of the store.
+type entry struct {
+	id      trace.TraceID
+	spans   []waterfall.Span
+	dropped int
+	bytes   int
+	class   int
+	// acts: a call that changes something is among the spans.
+	acts bool
+	// sampled: some span of the trace is exported.
+	sampled bool
+	keys    []string
+	element *list.Element
+}
+
+func newStore(bytes int) *store {
+	bytes = cmp.Or(bytes, 16<<20)
+	reads := int(float64(bytes) * readShare)
+	return &store{
+		limit:  [2]int{bytes - reads, reads},
+		order:  [2]*list.List{list.New(), list.New()},
+		traces: map[trace.TraceID]*entry{},
+		index:  map[string]map[*entry]struct{}{},
+	}
+}
+
+// verdict is what became of a span.
+type verdict int
+
+const (
+	added verdict = iota
+	// known: a monitor that missed the answer reports again.
+	known
+	// tooLong: the trace has as many spans as one may have.
+	tooLong
+)
+
+// add keeps a span. It takes over the record's maps and slices.
+func (s *store) add(r *record) verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.traces[r.trace]
+	if e == nil {
+		e = &entry{id: r.trace}
+		e.element = s.order[0].PushBack(e)
+		s.traces[r.trace] = e
+	}
+	s.order[e.class].MoveToBack(e.element)
+	e.sampled = e.sampled || r.sampled
+	if r.received && slices.ContainsFunc(e.spans, func(other waterfall.Span) bool { return other.ID == r.ID }) {
+		return known
+	}
+	if len(e.spans) >= maxTraceSpans {
+		e.dropped++
+		return tooLong
+	}
+	e.spans = append(e.spans, r.Span)
+	size := spanSize(&r.Span)
+	for _, key := range spanKeys(&r.Span) {
+		if len(e.keys) < maxTraceKeys && !slices.Contains(e.keys, key) {
+			e.keys = append(e.keys, key)
+			size += len(key) + 64
+			if s.index[key] == nil {
+				s.index[key] = map[*entry]struct{}{}
+			}
+			s.index[key][e] = struct{}{}
+		}
+	}
+	e.bytes += size
+	s.bytes[e.class] += size
+	if r.Kind == trace.SpanKindServer.String() {
+		s.classify(e, r)
+	}
+	s.evict(e)
+	return added
+}
+
+// classify moves a trace between the two rings when a call of it has ended. Reads
+// that failed in the runtime or took a second are kept as long as what changes something.
+func (s *store) classify(e *entry, r *record) {
+	if !isRead(r.Name) || r.Error || r.Duration().Seconds() >= 1 {
+		e.acts = true
+	}
+	class := 1
+	if e.acts {
+		class = 0
+	}
+	if class == e.class {
+		return
+	}
+	s.order[e.class].Remove(e.element)
+	s.bytes[e.class] -= e.bytes
+	e.class = class
+	s.bytes[class] += e.bytes
+	e.element = s.order[class].PushBack(e)
+}
+
+// evict makes room; the trace that was just extended stays, also when it alone is too large.
+func (s *store) evict(keep *entry) {
+	for class := range s.order {
+		for s.bytes[class] > s.limit[class] {
+			oldest := s.order[class].Front().Value.(*entry)
+			if oldest == keep {
+				break
+			}
+			s.remove(oldest)
+		}
+	}
+}
+
+func (s *store) remove(e *entry) {
+	s.order[e.class].Remove(e.element)
+	s.bytes[e.class] -= e.bytes
+	delete(s.traces, e.id)
+	for _, key := range e.keys {
+		delete(s.index[key], e)
+		if len(s.index[key]) == 0 {
+			delete(s.index, key)
+		}
+	}
+}
+
+// sampled says whether a trace is exported; known is false for one never seen.
+func (s *store) sampled(id trace.TraceID) (sampled, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.traces[id]; e != nil {
+		return e.sampled, true
+	}
+	return false, false
+}
+
+// get returns a copy of one trace, sorted; nil when it is not kept.
+func (s *store) get(id trace.TraceID) *waterfall.Trace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.traces[id]; e != nil {
+		return e.copy()
+	}
+	return nil
+}
+
+// find returns the traces that match a query, the latest first, at most limit. An
+// empty query matches every trace. reads includes read-only calls.
+func (s *store) find(query string, reads bool, limit int) []*waterfall.Trace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*entry
+	add := func(e *entry) {
+		if reads || e.class == 0 {
+			found = append(found, e)
+		}
+	}
+	switch {
+	case query == "":
+		for _, e := range s.traces {
+			add(e)
+		}
+	default:
+		for e := range s.match(query) {
+			add(e)
+		}
+	}
+	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(b.start(), a.start()) })
+	var traces []*waterfall.Trace
+	for _, e := range found[:min(len(found), limit)] {
+		traces = append(traces, e.copy())
+	}
+	return traces
+}
+
+// minPrefix is how many digits of an id name it.
+const minPrefix = 6
+
+// match looks a query up: exactly first, then, when it looks like the beginning of an
+// id, by prefix.
+func (s *store) match(query string) map[*entry]struct{} {
+	if exact := s.index[query]; len(exact) > 0 {
+		return exact
+	}
+	matches := map[*entry]struct{}{}
+	if len(query) < minPrefix || !isID(query) {
+		return matches
+	}
+	for key, entries := range s.index {
+		if strings.HasPrefix(key, query) {
+			for e := range entries {
+				matches[e] = struct{}{}
+			}
+		}
+	}
+	return matches
+}
+
+func (e *entry) start() int64 {
+	first := e.spans[0].Start
+	for i := range e.spans {
+		first = min(first, e.spans[i].Start)
+	}
+	return first
+}
+
+func (e *entry) copy() *waterfall.Trace {
+	t := &waterfall.Trace{ID: e.id.String(), Spans: slices.Clone(e.spans), Dropped: e.dropped}
+	t.Sort()
+	return t
+}
+
+// spanKeys are the names under which a span's trace is found: pod uid, sandbox and
+// container id, namespace/pod, pod, namespace/pod/container.
+func spanKeys(s *waterfall.Span) []string {
+	var keys []string
+	add := func(key string) {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	add(s.Text(string(KeyPodUID)))
+	add(s.Text(string(KeySandboxID)))
+	add(s.Text(string(KeyContainerID)))
+	if name := s.Text(string(KeyPodName)); name != "" {
+		add(name)
+		if ns := s.Text(string(KeyNamespace)); ns != "" {
+			add(ns + "/" + name)
+			if c := s.Text(string(KeyContainerName)); c != "" {
+				add(ns + "/" + name + "/" + c)
+			}
+		}
+	}
+	return keys
+}
+
+// spanSize estimates the memory of a span, in bytes.
+func spanSize(s *waterfall.Span) int {
+	size := 256 + len(s.Name) + len(s.Status) + len(s.Links)*96 + mapSize(s.Attributes)
+	for _, e := range s.Events {
+		size += 64 + len(e.Name) + mapSize(e.Attributes)
+	}
+	return size
+}
+
+func mapSize(m map[string]any) int {
+	if m == nil {
+		return 0
+	}
+	size := 96
+	for k, v := range m {
+		size += 48 + len(k)
+		switch v := v.(type) {
+		case string:
+			size += len(v)
+		case []string:
+			for _, text := range v {
+				size += 16 + len(text)
+			}
+		case []any:
+			for _, item := range v {
+				text, _ := item.(string)
+				size += 32 + len(text)
+			}
+		default:
+			size += 8
+		}
+	}
+	return size
+}
+
+// each reports the fill of the two rings.
+func (s *store) each(report func(class string, bytes, traces int)) {
+	s.mu.Lock()
+	bytes, counts := s.bytes, [2]int{s.order[0].Len(), s.order[1].Len()}
+	s.mu.Unlock()
+	for class, name := range []string{"acts", "reads"} {
+		report(name, bytes[class], counts[class])
+	}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vitrine-runtime/vitrine/test/harness"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// peerBridge is the bridge of the containerd that the bench starts.
+const peerBridge = "vtpeer0"
+
+// startContainerd runs the installed containerd as an ordinary admin would configure
+// it, in a root of its own, with the same CNI plugins that vitrine gets. The test
+// image serves as its sandbox image: nothing is pulled from elsewhere.
+func startContainerd(ctx context.Context, hub *harness.Hub) (*target, error) {
+	bin, err := harness.Bin()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "peer")
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{
+		"net.d/10-bridge.conflist": fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "peer", "plugins": [
+  {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.63.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, peerBridge, dir+"/ipam"),
+		"config.toml": fmt.Sprintf(`version = 2
+root = "%[1]s/root"
+state = "%[1]s/state"
+[grpc]
+  address = "%[1]s/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  restrict_oom_score_adj = true
+  sandbox_image = %[2]q
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "%[3]s/cni"
+  conf_dir = "%[1]s/net.d"
+`, dir, hub.Image, bin),
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	cmd := exec.Command("containerd", "--config", dir+"/config.toml", "--log-level", "warn")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start containerd: %w", err), os.RemoveAll(dir))
+	}
+	stop := func() error {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait() // its status says only which signal ended it
+		if link, err := netlink.LinkByName(peerBridge); err == nil {
+			netlink.LinkDel(link)
+		}
+		return os.RemoveAll(dir)
+	}
+	t, err := dialPeer(ctx, dir+"/containerd.sock")
+	if err != nil {
+		return nil, errors.Join(err, stop(), fmt.Errorf("containerd said: %.2000s", log.String()))
+	}
+	disconnect := t.close
+	t.close = func() error { return errors.Join(disconnect(), stop()) }
+	return t, nil
+}
+
+// dialPeer waits until a runtime that was just started answers and has its network.
+func dialPeer(ctx context.Context, socket string) (*target, error) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		t, err := openPeer(ctx, socket)
+		if err == nil {
+			if _, err = t.cri.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{}); err == nil {
+				return t, nil
+			}
+			err = errors.Join(err, t.close())
+		}
+		if time.Now().After(deadline) {
+			return nil, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

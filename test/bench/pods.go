@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+	"golang.org/x/sys/unix"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// measurePods runs whole pod cycles on the host's network and on CNI's, 1, 4 and 8
+// at a time.
+func measurePods(ctx context.Context, o options, t *target, r *report) error {
+	for _, cell := range []struct {
+		name string
+		make func(string) *runtime.PodSandboxConfig
+		skip bool
+	}{{"host", t.HostPod, false}, {"cni", t.Pod, !t.network}} {
+		for _, parallel := range []int{1, 4, 8} {
+			if cell.skip {
+				continue
+			}
+			if err := podCell(ctx, o.pods, parallel, t, r, fmt.Sprintf("%s c%d", cell.name, parallel), cell.make); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func podCell(ctx context.Context, n, parallel int, t *target, r *report, cell string, config func(string) *runtime.PodSandboxConfig) error {
+	if _, err := podCycle(ctx, t, config("warm")); err != nil {
+		return err
+	}
+	busy, err := cpuSeconds()
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	var failed error
+	var once sync.Once
+	for range parallel {
+		workers.Go(func() {
+			for next.Add(1) <= int64(n) {
+				steps, err := podCycle(ctx, t, config("bench"))
+				if err != nil {
+					once.Do(func() { failed = err })
+					return
+				}
+				for _, s := range steps {
+					r.add(t.name, cell+" "+s.name, milliseconds, s.took.Seconds()*1000)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if failed != nil {
+		return failed
+	}
+	wall := time.Since(from).Seconds()
+	after, err := cpuSeconds()
+	if err != nil {
+		return err
+	}
+	r.add(t.name, cell+" pods per second", perSecond, float64(n)/wall)
+	r.add(t.name, cell+" machine CPU per cycle", milliseconds, (after-busy)*1000/float64(n))
+	return nil
+}
+
+type timed struct {
+	name string
+	took time.Duration
+}
+
+// podCycle is one pod with one container that writes a line and waits; up is from
+// the first request to the first byte of the log.
+func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (steps []timed, err error) {
+	begin := time.Now()
+	at := begin
+	lap := func(name string) {
+		now := time.Now()
+		steps = append(steps, timed{name, now.Sub(at)})
+		at = now
+	}
+	// The log directory is there before the clock of "first byte" needs it.
+	if err := os.MkdirAll(pod.LogDirectory, 0o755); err != nil {
+		return nil, err
+	}
+	sandbox, err := t.cri.RunPod(ctx, pod)
+	if err != nil {
+		return nil, fmt.Errorf("run pod: %w", err)
+	}
+	lap("RunPodSandbox")
+	c := harness.Container(pod, "c", t.image, "/bin/payload", "wait")
+	id, err := t.cri.Create(ctx, sandbox, pod, c)
+	if err != nil {
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	lap("CreateContainer")
+	started := time.Now()
+	if err := t.cri.Start(ctx, id); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	lap("StartContainer")
+	if err := firstByte(ctx, harness.LogPath(pod, c)); err != nil {
+		return nil, err
+	}
+	at = time.Now()
+	steps = append(steps, timed{"first log byte after start", at.Sub(started)}, timed{"pod up", at.Sub(begin)})
+	down := at
+	if err := t.cri.Stop(ctx, id, 10); err != nil {
+		return nil, fmt.Errorf("stop: %w", err)
+	}
+	lap("StopContainer")
+	if err := t.cri.Remove(ctx, id); err != nil {
+		return nil, fmt.Errorf("remove: %w", err)
+	}
+	lap("RemoveContainer")
+	if err := t.cri.StopPod(ctx, sandbox); err != nil {
+		return nil, fmt.Errorf("stop pod: %w", err)
+	}
+	lap("StopPodSandbox")
+	if err := t.cri.RemovePod(ctx, sandbox); err != nil {
+		return nil, fmt.Errorf("remove pod: %w", err)
+	}
+	lap("RemovePodSandbox")
+	return append(steps, timed{"pod down", at.Sub(down)}, timed{"cycle", at.Sub(begin)}), nil
+}
+
+// firstByte waits until the file has content: by inotify on its directory, since
+// polling would be part of what is measured.
+func firstByte(ctx context.Context, path string) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// The file exists once StartContainer has answered, in every runtime.
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
+		return fmt.Errorf("watch %s: %w", path, err)
+	}
+	for buf := make([]byte, 4096); ; {
+		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+			return nil
+		}
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, 5000); err == nil && n == 0 {
+			return fmt.Errorf("%s stays empty", path)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		unix.Read(fd, buf)
+	}
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+	"golang.org/x/sys/unix"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// A target is a runtime behind a CRI socket, with directories of its own for logs.
+type target struct {
+	name string
+	*harness.Instance
+	socket   string
+	cri      *harness.CRI
+	image    string
+	registry string // where big images are pushed
+	network  bool   // pods can have a network
+	daemon   int    // pid of who listens on the socket
+	close    func() error
+}
+
+func openPeer(ctx context.Context, socket string) (*target, error) {
+	cri, err := harness.Dial(socket)
+	if err != nil {
+		return nil, err
+	}
+	v, err := cri.Version(ctx, &runtime.VersionRequest{})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("peer %s: %w", socket, err), cri.Close())
+	}
+	in, err := harness.NewInstance(harness.Options{})
+	if err != nil {
+		return nil, errors.Join(err, cri.Close())
+	}
+	return &target{name: v.RuntimeName + " " + v.RuntimeVersion, Instance: in, socket: socket, cri: cri, close: func() error {
+		return errors.Join(cri.Close(), in.Sweep(), os.RemoveAll(in.Dir))
+	}}, nil
+}
+
+// prepare pulls the test image and learns who the daemon is and whether it has a
+// network.
+func (t *target) prepare(ctx context.Context, hub *harness.Hub) (err error) {
+	t.registry = hub.Addr
+	if t.socket == "" {
+		t.socket = t.Socket()
+	}
+	if t.daemon, err = listener(t.socket); err != nil {
+		return err
+	}
+	if t.image, err = t.cri.Pull(ctx, hub.Image); err != nil {
+		return fmt.Errorf("pull the test image: %w", err)
+	}
+	status, err := t.cri.RuntimeServiceClient.Status(ctx, &runtime.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	for _, c := range status.GetStatus().GetConditions() {
+		if c.Type == runtime.NetworkReady {
+			t.network = c.Status
+		}
+	}
+	return nil
+}
+
+// listener is the process that listens on a unix socket.
+func listener(socket string) (int, error) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var failure error
+	if err := raw.Control(func(fd uintptr) { cred, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if failure != nil {
+		return 0, failure
+	}
+	return int(cred.Pid), nil
+}
+
+// hostProcesses lists the processes in this process's mount namespace: daemons and
+// monitors, not what runs in containers.
+func hostProcesses() (map[int]string, error) {
+	host, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	found := map[int]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if mnt, err := os.Readlink(filepath.Join("/proc", e.Name(), "ns/mnt")); err != nil || mnt != host {
+			continue
+		}
+		comm, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
+		found[pid] = string(bytes.TrimSpace(comm))
+	}
+	return found, nil
+}
+
+// memory is what a process costs, in bytes: its proportional share, and what nobody
+// shares with it.
+type memory struct{ pss, private int64 }
+
+func memoryOf(pid int) (memory, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return memory{}, err
+	}
+	var m memory
+	for line := range strings.Lines(string(raw)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kib); err == nil {
+			m.pss = kib << 10
+		}
+		if _, err := fmt.Sscanf(line, "Private_Dirty: %d kB", &kib); err == nil {
+			m.private = kib << 10
+		}
+	}
+	return m, nil
+}
+
+// cpuSeconds is the machine's busy time since boot, in seconds.
+func cpuSeconds() (float64, error) {
+	raw, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(raw), "\n")
+	var ticks float64
+	for i, field := range strings.Fields(line)[1:] {
+		if i == 3 || i == 4 || i > 7 { // idle, iowait; guest time is in user time already
+			continue
+		}
+		n, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return ticks / float64(clockTicks), nil
+}
+
+// clockTicks is USER_HZ, which is 100 on every architecture Linux still has.
+const clockTicks = 100
+
+// dropped is a process that went away while it was looked at.
+func dropped(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) }

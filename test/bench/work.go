@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// withPod runs work against one running container and removes the pod.
+func withPod(ctx context.Context, t *target, work func(pod *runtime.PodSandboxConfig, sandbox string) error) error {
+	pod := t.HostPod("bench")
+	sandbox, err := t.cri.RunPod(ctx, pod)
+	if err != nil {
+		return err
+	}
+	err = work(pod, sandbox)
+	if e := t.cri.RemovePod(context.WithoutCancel(ctx), sandbox); err == nil {
+		err = e
+	}
+	return err
+}
+
+// measureExec runs /bin/true through ExecSync, 1 and 8 at a time.
+func measureExec(ctx context.Context, o options, t *target, r *report) error {
+	return withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
+		id, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/payload", "wait"))
+		if err != nil {
+			return err
+		}
+		for _, parallel := range []int{1, 8} {
+			var workers sync.WaitGroup
+			var once sync.Once
+			var failed error
+			for range parallel {
+				workers.Go(func() {
+					for range o.execs / parallel {
+						from := time.Now()
+						if answer, err := t.cri.Exec(ctx, id, 30, "/bin/true"); err != nil || answer.ExitCode != 0 {
+							once.Do(func() { failed = fmt.Errorf("exec: %v, %w", answer, err) })
+							return
+						}
+						r.add(t.name, fmt.Sprintf("ExecSync c%d", parallel), milliseconds, time.Since(from).Seconds()*1000)
+					}
+				})
+			}
+			workers.Wait()
+			if failed != nil {
+				return failed
+			}
+		}
+		return nil
+	})
+}
+
+// measureLogs lets 1 and 8 containers write 100-byte lines as fast as they can, until
+// all is in the files.
+func measureLogs(ctx context.Context, o options, t *target, r *report) error {
+	for _, writers := range []int{1, 8} {
+		err := withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
+			lines := o.logMiB << 20 / 100 / writers
+			var ids []string
+			var logs []string
+			for i := range writers {
+				c := harness.Container(pod, fmt.Sprintf("w%d", i), t.image, "/bin/payload", "lines", strconv.Itoa(lines), "100")
+				id, err := t.cri.Create(ctx, sandbox, pod, c)
+				if err != nil {
+					return err
+				}
+				ids, logs = append(ids, id), append(logs, harness.LogPath(pod, c))
+			}
+			busy, err := cpuSeconds()
+			if err != nil {
+				return err
+			}
+			from := time.Now()
+			for _, id := range ids {
+				if err := t.cri.Start(ctx, id); err != nil {
+					return err
+				}
+			}
+			for _, id := range ids {
+				if s, err := t.cri.WaitExit(ctx, id); err != nil || s.ExitCode != 0 {
+					return fmt.Errorf("writer: %v, %w", s, err)
+				}
+			}
+			wall := time.Since(from).Seconds()
+			after, err := cpuSeconds()
+			if err != nil {
+				return err
+			}
+			content := float64(lines * 100 * writers)
+			r.add(t.name, fmt.Sprintf("log throughput, %d containers", writers), mbPerSecond, content/1e6/wall)
+			r.add(t.name, fmt.Sprintf("machine CPU per GiB of log, %d containers", writers), milliseconds, (after-busy)*1000/content*(1<<30))
+			return complete(logs, lines)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete fails when a log lacks lines: a figure for lost output is worth nothing.
+func complete(paths []string, lines int) error {
+	for _, path := range paths {
+		got := 0
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		err = harness.ParseLog(f, func(rec harness.LogRecord) error {
+			if !rec.Partial {
+				got++
+			}
+			return nil
+		})
+		f.Close()
+		if err != nil {
+			return err
+		}
+		if got != lines {
+			return fmt.Errorf("%s has %d lines, want %d", path, got, lines)
+		}
+		os.Remove(path)
+	}
+	return nil
+}
+
+// measureDensity runs containers, one per pod, and divides the memory of the daemon
+// and of every process that it added on the host by their number.
+func measureDensity(ctx context.Context, o options, t *target, r *report) (err error) {
+	before, err := hostProcesses()
+	if err != nil {
+		return err
+	}
+	idle, err := memoryOf(t.daemon)
+	if err != nil {
+		return err
+	}
+	var pods []string
+	defer func() {
+		for _, id := range pods {
+			if e := t.cri.RemovePod(context.WithoutCancel(ctx), id); err == nil {
+				err = e
+			}
+		}
+	}()
+	for range o.density {
+		pod := t.HostPod("dense")
+		sandbox, err := t.cri.RunPod(ctx, pod)
+		if err != nil {
+			return err
+		}
+		pods = append(pods, sandbox)
+		if _, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400")); err != nil {
+			return err
+		}
+	}
+	time.Sleep(2 * time.Second) // what was needed for starting is given back
+	after, err := hostProcesses()
+	if err != nil {
+		return err
+	}
+	var monitors memory
+	for pid := range after {
+		if _, was := before[pid]; was {
+			continue
+		}
+		m, err := memoryOf(pid)
+		if dropped(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		monitors.pss += m.pss
+		monitors.private += m.private
+	}
+	daemon, err := memoryOf(t.daemon)
+	if err != nil {
+		return err
+	}
+	per := float64(o.density) * 1024
+	r.add(t.name, "monitors' private dirty per container", kibibytes, float64(monitors.private)/per)
+	r.add(t.name, "monitors' PSS per container", kibibytes, float64(monitors.pss)/per)
+	r.add(t.name, "daemon and monitors, private dirty per container", kibibytes, float64(monitors.private+daemon.private)/per)
+	r.add(t.name, "daemon's growth per container, private dirty", kibibytes, float64(daemon.private-idle.private)/per)
+	return nil
+}

@@ -1,0 +1,68 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+)
+
+var inode = regexp.MustCompile(`:?\[?\d+\]?$`)
+
+// countDaemon counts the daemon's descriptors by what they refer to, its threads
+// and its goroutines.
+func countDaemon(d *Daemon, pid int, counts map[string]int) error {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(dir + "/" + fd.Name())
+		if err != nil {
+			continue // closed meanwhile
+		}
+		counts["fds to "+fdKind(target)]++
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return err
+	}
+	counts["threads"] = len(tasks)
+	if n, err := goroutines(d); err == nil {
+		counts["goroutines"] = n
+	}
+	return nil
+}
+
+// fdKind strips what differs between two descriptors of one kind.
+func fdKind(target string) string {
+	if strings.HasPrefix(target, "/") {
+		if strings.Contains(target, "/containers/") {
+			return "container directories"
+		}
+		if strings.Contains(target, "/netns/") {
+			return "namespaces"
+		}
+		if strings.HasPrefix(target, cgroupRoot) {
+			return "cgroup files"
+		}
+		return "files"
+	}
+	return inode.ReplaceAllString(target, "")
+}
+
+// goroutines asks the daemon's metrics page.
+func goroutines(d *Daemon) (int, error) {
+	page, err := d.Metrics()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	for line := range strings.Lines(page) {
+		if _, err := fmt.Sscanf(line, "go_goroutines %d", &n); err == nil {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("no go_goroutines in /metrics")
+}

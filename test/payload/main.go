@@ -1,0 +1,150 @@
+// Command payload is what runs in the containers of whole-system tests: a static
+// program whose output can be checked byte by byte.
+//
+//	payload lines N [SIZE [PER_SECOND]]  N numbered lines on stdout, padded to SIZE bytes, newline included
+//	payload both N                       N numbered lines on stdout and on stderr, alternating
+//	payload raw HEX REPEAT               REPEAT times the bytes, nothing else
+//	payload serve PORT                   an echo server on localhost
+//	payload wait                         until SIGTERM, then exit status 0
+//	payload spawn N                      N children that sleep, then wait
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fail("no verb")
+	}
+	switch os.Args[1] {
+	case "lines":
+		lines(number(2, 0), number(3, 0), number(4, 0))
+	case "both":
+		both(number(2, 0))
+	case "raw":
+		raw(os.Args[2], number(3, 1))
+	case "serve":
+		serve(os.Args[2])
+	case "wait":
+		wait()
+	case "spawn":
+		spawn(number(2, 1))
+	default:
+		fail("unknown verb " + os.Args[1])
+	}
+}
+
+// lines writes blocks of whole lines, 60 kB at most, as a busy program would. A
+// line is its number in ten digits and padding.
+func lines(n, size, perSecond int) {
+	pad := []byte{'\n'}
+	if size > 11 {
+		pad = append(bytes.Repeat([]byte{'.'}, size-11), '\n')
+	}
+	block := make([]byte, 0, 64<<10)
+	from := time.Now()
+	for i := range n {
+		block = fmt.Appendf(block, "%010d", i)
+		block = append(block, pad...)
+		due := perSecond > 0 && i%64 == 63
+		if len(block)+len(pad)+10 > 60000 || due {
+			write(os.Stdout, block)
+			block = block[:0]
+		}
+		if due {
+			time.Sleep(time.Until(from.Add(time.Duration(i) * time.Second / time.Duration(perSecond))))
+		}
+	}
+	write(os.Stdout, block)
+}
+
+func both(n int) {
+	for i := range n {
+		write(os.Stdout, fmt.Appendf(nil, "%010d\n", i))
+		write(os.Stderr, fmt.Appendf(nil, "%010d\n", i))
+	}
+}
+
+func raw(text string, repeat int) {
+	chunk, err := hex.DecodeString(text)
+	if err != nil {
+		fail(err.Error())
+	}
+	out := bufio.NewWriterSize(os.Stdout, 64<<10)
+	for range repeat {
+		out.Write(chunk)
+	}
+	if err := out.Flush(); err != nil {
+		os.Exit(3)
+	}
+}
+
+func serve(port string) {
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		fail(err.Error())
+	}
+	fmt.Println("serving", port)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			fail(err.Error())
+		}
+		go func() {
+			io.Copy(c, c)
+			c.(*net.TCPConn).CloseWrite()
+			c.Close()
+		}()
+	}
+}
+
+func wait() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	fmt.Println("waiting")
+	<-c
+	fmt.Println("terminated")
+}
+
+func spawn(n int) {
+	for range n {
+		if err := exec.Command("/bin/sleep", "86400").Start(); err != nil {
+			fail(err.Error())
+		}
+	}
+	wait()
+}
+
+func write(f *os.File, b []byte) {
+	if _, err := f.Write(b); err != nil {
+		os.Exit(3)
+	}
+}
+
+func number(i, absent int) int {
+	if len(os.Args) <= i {
+		return absent
+	}
+	n, err := strconv.Atoi(os.Args[i])
+	if err != nil || n < 0 {
+		fail("not a count: " + os.Args[i])
+	}
+	return n
+}
+
+func fail(why string) {
+	fmt.Fprintln(os.Stderr, "payload:", why)
+	os.Exit(2)
+}
