@@ -75,6 +75,7 @@ struct mem_cgroup {
 	struct page_counter memory;
 	struct page_counter memsw;
 	bool oom_group;
+	bool oom_lock; /* with CONFIG_MEMCG_V1, or before Linux 6.11 */
 };
 
 /* Since Linux 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). */

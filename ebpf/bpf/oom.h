@@ -46,6 +46,20 @@ static __always_inline bool below(struct cgroup_subsys_state *css, __u64 id)
 	return 0;
 }
 
+/* describe_level notes what a level has and may have. */
+static __always_inline void describe_level(struct record *r, struct mem_cgroup *m, __u32 level)
+{
+	r->flags &= ~FLAG_SWAP & ~FLAG_GROUP;
+	if (BPF_CORE_READ(m, oom_group))
+		r->flags |= FLAG_GROUP;
+	r->oom.level = level;
+	r->oom.level_cgroup = css_id(&m->css);
+	r->oom.usage = BPF_CORE_READ(m, memory.usage.counter);
+	r->oom.limit = BPF_CORE_READ(m, memory.max);
+	r->oom.swap_usage = BPF_CORE_READ(m, memsw.usage.counter);
+	r->oom.swap_limit = BPF_CORE_READ(m, memsw.max);
+}
+
 /* full notes a level that is full; it returns whether the search is over. */
 static __always_inline bool full(struct record *r, struct mem_cgroup *m, __u32 level)
 {
@@ -56,25 +70,29 @@ static __always_inline bool full(struct record *r, struct mem_cgroup *m, __u32 l
 
 	if (usage + BATCH < max && !by_swap)
 		return 0;
-	r->flags &= ~FLAG_SWAP & ~FLAG_GROUP;
+	describe_level(r, m, level);
 	if (usage + BATCH < max)
 		r->flags |= FLAG_SWAP;
-	if (BPF_CORE_READ(m, oom_group))
-		r->flags |= FLAG_GROUP;
-	r->oom.level = level;
-	r->oom.level_cgroup = css_id(&m->css);
-	r->oom.usage = usage;
-	r->oom.limit = max;
-	r->oom.swap_usage = swap;
-	r->oom.swap_limit = swap_max;
 	return 1;
 }
 
+/* locked says whether a kill for this group or one above it is under way:
+ * mem_cgroup_oom_trylock (mm/memcontrol-v1.c; on both versions of cgroups) marks the
+ * whole tree below the group that ran out. It finds the level that other tasks have made
+ * room in since. Another kill inside the tree keeps the mark from being set, so that
+ * its absence says nothing. */
+static __always_inline bool locked(struct mem_cgroup *m)
+{
+	return bpf_core_field_exists(m->oom_lock) && BPF_CORE_READ(m, oom_lock);
+}
+
 /* which finds the level that ran out: the first ancestor that is full and has the
- * task that asked for memory below it; else the first that is full. */
+ * task that asked for memory below it; else the highest that is marked by the kill;
+ * else the first that is full. */
 static __always_inline void which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
 {
-	__u32 level = LEVEL_BELOW;
+	__u32 level = LEVEL_BELOW, marked_level = 0;
+	struct cgroup_subsys_state *marked = 0;
 	bool found = 0;
 	int i;
 
@@ -97,7 +115,15 @@ static __always_inline void which(struct record *r, struct cgroup_subsys_state *
 			}
 			r->flags |= FLAG_OUTSIDE;
 		}
+		if (inside && locked((struct mem_cgroup *)css)) {
+			marked = css;
+			marked_level = level;
+		}
 		css = BPF_CORE_READ(css, parent);
+	}
+	if (marked) {
+		describe_level(r, (struct mem_cgroup *)marked, marked_level);
+		r->flags &= ~FLAG_OUTSIDE;
 	}
 }
 

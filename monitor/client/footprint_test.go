@@ -112,12 +112,17 @@ func TestDescriptorsDoNotGrow(t *testing.T) {
 		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.m.MonitorPID()))
 		return len(fds)
 	}
-	before := count()
-	for range 20 {
+	use := func() {
 		b.exec("true")
 		b.must(b.m.ReopenLog(b.ctx))
 	}
-	b.eventually("as many descriptors as before", func() bool { return count() == before })
+	use() // what is opened once, at the first use, is no growth
+	before := count()
+	for range 20 {
+		use()
+	}
+	// What the first use still had to close may have been counted.
+	b.eventually("no more descriptors than before", func() bool { return count() <= before })
 }
 
 func TestPauseReapsAndEndsOnSIGTERM(t *testing.T) {
