@@ -249,7 +249,7 @@ func content(t testing.TB, raw []byte) map[string]string {
 // eventually waits for what comes soon.
 func (b *box) eventually(what string, ok func() bool) {
 	b.Helper()
-	for range 1000 {
+	for range 6000 {
 		if ok() {
 			return
 		}
