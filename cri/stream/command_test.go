@@ -191,7 +191,7 @@ func TestCloseEndsSessions(t *testing.T) {
 
 // A session that fails, in every way a client can make it fail, leaves nothing.
 func TestFailingSessionsLeaveNoGoroutine(t *testing.T) {
-	server := listen(t, stream.Config{CreationTimeout: 300 * time.Millisecond}, newShell())
+	server := listen(t, stream.Config{}, newShell())
 	base := runtime.NumGoroutine()
 	const rounds = 1000
 	var clients sync.WaitGroup
