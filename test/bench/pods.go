@@ -109,12 +109,14 @@ func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (st
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	lap("StartContainer")
-	if err := firstByte(ctx, harness.LogPath(pod, c)); err != nil {
+	seen, err := firstByte(ctx, harness.LogPath(pod, c))
+	if err != nil {
 		return nil, err
 	}
-	at = time.Now()
-	steps = append(steps, timed{"first log byte after start", at.Sub(started)}, timed{"pod up", at.Sub(begin)})
-	down := at
+	up := seen.Sub(begin)
+	steps = append(steps, timed{"first log byte after start", seen.Sub(started)}, timed{"pod up", up})
+	down := time.Now()
+	at = down
 	if err := t.cri.Stop(ctx, id, 10); err != nil {
 		return nil, fmt.Errorf("stop: %w", err)
 	}
@@ -131,31 +133,32 @@ func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (st
 		return nil, fmt.Errorf("remove pod: %w", err)
 	}
 	lap("RemovePodSandbox")
-	return append(steps, timed{"pod down", at.Sub(down)}, timed{"cycle", at.Sub(begin)}), nil
+	return append(steps, timed{"pod down", at.Sub(down)}, timed{"cycle", up + at.Sub(down)}), nil
 }
 
-// firstByte waits until the file has content: by inotify on its directory, since
-// polling would be part of what is measured.
-func firstByte(ctx context.Context, path string) error {
+// firstByte returns when the file first had content: by inotify, since polling would
+// be part of what is measured. The time is taken before the watch is closed, which
+// waits for a grace period of the kernel (fsnotify_destroy_group, some 10 ms).
+func firstByte(ctx context.Context, path string) (time.Time, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	defer unix.Close(fd)
 	// The file exists once StartContainer has answered, in every runtime.
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
-		return fmt.Errorf("watch %s: %w", path, err)
+		return time.Time{}, fmt.Errorf("watch %s: %w", path, err)
 	}
 	for buf := make([]byte, 4096); ; {
 		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-			return nil
+			return time.Now(), nil
 		}
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(poll, 5000); err == nil && n == 0 {
-			return fmt.Errorf("%s stays empty", path)
+			return time.Time{}, fmt.Errorf("%s stays empty", path)
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return time.Time{}, ctx.Err()
 		}
 		unix.Read(fd, buf)
 	}
