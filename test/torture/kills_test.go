@@ -16,6 +16,9 @@ import (
 // answersWithin is how soon a restarted daemon answers with everything in place.
 const answersWithin = 2 * time.Second
 
+// promised is the number of deaths of the full run, which keeps the limit to the letter.
+const promised = 200
+
 func TestDeathsInAStormLoseAndLeakNothing(t *testing.T) {
 	d, image := start(t)
 	cri := d.Client(t)
@@ -37,7 +40,15 @@ func TestDeathsInAStormLoseAndLeakNothing(t *testing.T) {
 		if err := pods.check(ctx, cri); err != nil {
 			t.Errorf("after death %d: %v", i+1, err)
 		}
-		took = append(took, time.Since(from))
+		answered := time.Since(from)
+		took = append(took, answered)
+		limit := harness.Scale(answersWithin)
+		if *kills < promised { // the short form runs on machines that have other work, too
+			limit = time.Duration(float64(limit) * harness.Slowdown())
+		}
+		if answered > limit {
+			t.Errorf("restart %d took %v, want at most %v", i+1, answered, limit)
+		}
 	}
 	storm.stop()
 	for _, err := range storm.errors {
@@ -46,9 +57,6 @@ func TestDeathsInAStormLoseAndLeakNothing(t *testing.T) {
 	slices.Sort(took)
 	t.Logf("%d deaths during %d pods and %d pulls; all %d standing pods listed after %v in the median, %v at most",
 		*kills, storm.pods.Load(), storm.pulls.Load(), *standing, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
-	if worst := took[len(took)-1]; worst > harness.Scale(answersWithin) {
-		t.Errorf("a restart took %v, want at most %v", worst, answersWithin)
-	}
 	if err := pods.check(ctx, cri); err != nil {
 		t.Error(err)
 	}
