@@ -17,6 +17,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -128,6 +129,11 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if err := op.step(ctx, "spec", plan.describe); err != nil {
 		return err
 	}
+	if len(plan.devices) > 0 {
+		if err := op.step(ctx, "cdi", plan.injectDevices); err != nil {
+			return err
+		}
+	}
 	undo.add("runtime", func(ctx context.Context) error { return m.deleteRuntimeState(ctx, c) })
 	if err := op.step(ctx, "bundle", plan.write); err != nil {
 		return err
@@ -185,6 +191,7 @@ type plan struct {
 	image     image.Image
 
 	handler Handler
+	devices []string // names of the Container Device Interface
 	input   spec.Input
 	spec    *specs.Spec
 }
@@ -195,6 +202,9 @@ type plan struct {
 func (p *plan) resolve(ctx context.Context) (err error) {
 	m, sb, c := p.manager, p.sandbox, p.container
 	if p.handler, err = m.config.handler(c.Handler); err != nil {
+		return err
+	}
+	if p.devices, err = cdi.Requested(c.Config.ContainerConfig); err != nil {
 		return err
 	}
 	c.Image = pod.ImageRef{ID: p.image.ID, User: c.Config.GetImage().GetUserSpecifiedImage()}
@@ -257,6 +267,17 @@ func (p *plan) describe(context.Context) (err error) {
 	p.spec.Hooks = p.manager.host.hooks(p.spec)
 	if p.handler.Path != "" {
 		p.spec.Version = externalVersion
+	}
+	return nil
+}
+
+// injectDevices edits the specification for the devices that the request names.
+func (p *plan) injectDevices(context.Context) error {
+	if err := cdi.Inject(p.spec, p.manager.config.CDISpecDirs, p.devices); err != nil {
+		return err
+	}
+	if p.handler.Path != "" && len(p.spec.Linux.NetDevices) > 0 {
+		return fmt.Errorf("%w: CDI device brings network devices, which only the native handler is known to move", pod.ErrUnsupported)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/image"
+	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -40,6 +41,9 @@ type Config struct {
 	// HooksDir holds OCI hooks that every container gets, JSON in the format of
 	// oci-hooks(5); empty means none.
 	HooksDir string `toml:"hooks_dir"`
+	// CDISpecDirs are directories of CDI specifications, the last one winning; empty
+	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
+	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// TelemetrySocket is where monitors report; set by the daemon.
 	TelemetrySocket string `toml:"-"`
 }
@@ -136,6 +140,9 @@ func (c Config) Effective() Config {
 	c.CreateTimeoutSeconds = cmp.Or(c.CreateTimeoutSeconds, 240)
 	c.MonitorOOMScoreAdj = cmp.Or(c.MonitorOOMScoreAdj, -999)
 	c.ShmSize = c.shmSize()
+	if len(c.CDISpecDirs) == 0 {
+		c.CDISpecDirs = cdi.DefaultSpecDirs
+	}
 	return c
 }
 

@@ -10,12 +10,21 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
 // DriverEnv names the cgroup driver of instances whose Options do not.
 const DriverEnv = "VITRINE_TEST_CGROUP_DRIVER"
+
+// HandlerEnv names the runtime handler of pods in instances whose Options do not:
+// an OCI runtime in PATH, for example crun, which becomes the default handler of
+// that name. The whole suite is run once per handler with it.
+const HandlerEnv = "VITRINE_TEST_HANDLER"
+
+// NativeHandler is the built-in handler, which needs no configuration.
+const NativeHandler = "native"
 
 // Options say how an instance differs from the ordinary one. The zero value works.
 type Options struct {
@@ -32,6 +41,9 @@ type Options struct {
 	Config string
 	// CgroupDriver is passed on; empty means that of DriverEnv, or the daemon's choice.
 	CgroupDriver string
+	// Handler is the default runtime handler, NativeHandler or an OCI runtime in PATH;
+	// empty means that of HandlerEnv, or the built-in one.
+	Handler string
 	// MetricsListen is host:port of /metrics; empty means metrics.sock in the directory.
 	MetricsListen string
 	// LogLevel is passed on; empty means debug.
@@ -46,7 +58,7 @@ type Options struct {
 //	DIR/                 os temp directory, short because of sun_path
 //	├── data/            --root
 //	├── state/           --state, with vitrine.sock
-//	├── etc/             vitrine.toml, registries.conf, policy.json, net.d/
+//	├── etc/             vitrine.toml, vitrine.toml.d/, registries.conf, policy.json, net.d/
 //	├── ipam/            host-local's leases
 //	├── logs/            CRI log directories of pods
 //	└── daemon.log       output of every life of the daemon
@@ -64,8 +76,9 @@ func NewInstance(o Options) (*Instance, error) {
 	rand.Read(raw[:])
 	name := "vt" + hex.EncodeToString(raw[:])
 	o.CgroupDriver = cmp.Or(o.CgroupDriver, os.Getenv(DriverEnv))
+	o.Handler = cmp.Or(o.Handler, os.Getenv(HandlerEnv), NativeHandler)
 	in := &Instance{Name: name, Dir: filepath.Join(os.TempDir(), name), Options: o}
-	for _, sub := range []string{"data", "state", "etc/net.d", "ipam", "logs"} {
+	for _, sub := range []string{"data", "state", "etc/net.d", "etc/vitrine.toml.d", "ipam", "logs"} {
 		if err := os.MkdirAll(filepath.Join(in.Dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("make instance: %w", err)
 		}
@@ -86,6 +99,13 @@ func NewInstance(o Options) (*Instance, error) {
 		files["etc/net.d/10-bridge.conflist"] = in.Bridge()
 	default:
 		files["etc/net.d/10-bridge.conflist"] = o.CNI
+	}
+	if o.Handler != NativeHandler { // a drop-in, so that a test's own tables are merged with it
+		path, err := exec.LookPath(o.Handler)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("handler %s: %w", o.Handler, err), os.RemoveAll(in.Dir))
+		}
+		files["etc/vitrine.toml.d/50-handler.toml"] = fmt.Sprintf("[runtime]\ndefault_handler = %q\n[runtime.handlers.%s]\npath = %q\n", o.Handler, o.Handler, path)
 	}
 	for path, text := range files {
 		if err := os.WriteFile(filepath.Join(in.Dir, path), []byte(text), 0o644); err != nil {
