@@ -266,7 +266,7 @@ func (p *plan) describe(context.Context) (err error) {
 	}
 	p.spec.Hooks = p.manager.host.hooks(p.spec)
 	if p.handler.Path != "" {
-		p.spec.Version = externalVersion
+		p.forExternal()
 	}
 	return nil
 }
@@ -285,6 +285,19 @@ func (p *plan) injectDevices(context.Context) error {
 // externalVersion is the version of the specification that is told to external
 // runtimes: old ones refuse a newer one than they know, and nothing here needs it.
 const externalVersion = "1.0.2"
+
+// forExternal says the same in the words of older runtimes: runc 1.1 refuses a user
+// namespace to join without mappings, which the specification leaves to the namespace.
+func (p *plan) forExternal() {
+	p.spec.Version = externalVersion
+	rootfs := rootfsRequest(p.sandbox, *p.container)
+	for _, m := range rootfs.UIDMaps {
+		p.spec.Linux.UIDMappings = append(p.spec.Linux.UIDMappings, specs.LinuxIDMapping(m))
+	}
+	for _, m := range rootfs.GIDMaps {
+		p.spec.Linux.GIDMappings = append(p.spec.Linux.GIDMappings, specs.LinuxIDMapping(m))
+	}
+}
 
 // write puts the bundle and the launcher's requests into the container's directory.
 func (p *plan) write(context.Context) error {

@@ -49,6 +49,7 @@ type container struct {
 	before  process // the init before the start; tells whether it ever executed anything
 	after   process // the init at its end
 	words   tail    // the last of stderr before the program was executed
+	starter *run    // an external runtime starting the container; its answer is the start's
 
 	exit     wire.Exit
 	attempts int
@@ -173,19 +174,52 @@ func (c *container) notStarted(err *launch.Error) {
 
 // startByLauncher has an external runtime start the container.
 func (c *container) startByLauncher() {
-	_, err := c.m.launch(c.m.config.StartRequest, streams{-1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
-		if c.state != starting {
-			return // it ended meanwhile, which answered the request
-		}
-		if reply.Error != nil {
+	r, err := c.m.launch(c.m.config.StartRequest, streams{-1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
+		c.starter = nil
+		switch {
+		case c.state != starting:
+			c.overtaken(reply.Error)
+		case reply.Error != nil:
 			c.notStarted(reply.Error)
-			return
+		default:
+			c.started()
 		}
-		c.started()
 	})
 	if err != nil {
 		c.notStarted(err)
+		return
 	}
+	c.starter = r
+}
+
+// overtaken answers a start of which the runtime told only after the container had
+// ended: a short program is done before its runtime is. The end is on record by now.
+func (c *container) overtaken(err *launch.Error) {
+	if err == nil && !c.executed(c.after) {
+		err = c.neverExecuted(c.exit.Status)
+	}
+	if err == nil {
+		w := c.waiter
+		c.waiter.answer(nil)
+		c.m.report.started(w, c.startedAt, nil)
+		return
+	}
+	c.exit.StartedAt = 0
+	c.notStarted(err)
+	if c.state == told {
+		if err := writeFile(wire.ExitFile, c.exit.Append(nil)); err != nil {
+			complain("amend exit record", err)
+		}
+	}
+}
+
+// neverExecuted is the error of a start whose init ended with status too early.
+func (c *container) neverExecuted(status uint32) *launch.Error {
+	message := "the init ended before it executed the program (" + describe(status) + ")"
+	if line := c.words.line(); line != "" {
+		message += ": " + line
+	}
+	return fault("monitor.start", launch.KindInternal, message)
 }
 
 // ending is called when the init has ended and can still be looked at.

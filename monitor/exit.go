@@ -50,6 +50,10 @@ func (c *container) endedEarly(status uint32, at int64) {
 	if c.waiter.conn == nil {
 		return
 	}
+	if c.starter != nil { // overtaken says how it went
+		c.startedAt = at
+		return
+	}
 	if c.let && len(c.text) == 0 && c.executed(c.after) {
 		c.startedAt = at
 		w := c.waiter
@@ -59,11 +63,7 @@ func (c *container) endedEarly(status uint32, at int64) {
 	}
 	err := launch.ExecError(string(c.text))
 	if err == nil {
-		message := "the init ended before it executed the program (" + describe(status) + ")"
-		if line := c.words.line(); line != "" {
-			message += ": " + line
-		}
-		err = fault("monitor.start", launch.KindInternal, message)
+		err = c.neverExecuted(status)
 	}
 	c.notStarted(err)
 }

@@ -108,7 +108,7 @@ func (x *external) withProcess(p *specs.Process, sub string, args ...string) (in
 		args = append(args, "--console-socket", path)
 	}
 	if err := x.command(sub, args...); err != nil {
-		return 0, err
+		return 0, nameProgram(err, p)
 	}
 	if listener != nil {
 		if err := forwardFrom(listener); err != nil {
@@ -218,6 +218,16 @@ func externalMessage(path, text string) string {
 	return name + ": " + text
 }
 
+// nameProgram puts the program before an error about it, where the runtime did not.
+func nameProgram(err error, p *specs.Process) error {
+	var failed *launch.Error
+	if errors.As(err, &failed) && len(p.Args) > 0 && !strings.Contains(failed.Message, p.Args[0]) &&
+		(failed.Kind == launch.KindNotFound || failed.Kind == launch.KindNotExecutable) {
+		failed.Message = fmt.Sprintf("exec %q: %s", p.Args[0], failed.Message)
+	}
+	return err
+}
+
 // externalKind classifies the words of runc, crun and their like.
 func externalKind(text string) launch.Kind {
 	if lookup := launch.LookupError(text); lookup != nil {
@@ -232,6 +242,7 @@ func externalKind(text string) launch.Kind {
 		{"container that has stopped", launch.KindGone},
 		{"is not running", launch.KindGone},
 		{"container not running", launch.KindGone},
+		{"open executable", launch.KindNotExecutable}, // crun: a directory, or no permission
 		{"exec format error", launch.KindNotExecutable},
 		{"Exec format error", launch.KindNotExecutable},
 		{"hybrid mode", launch.KindInvalid},

@@ -236,29 +236,6 @@ func TestEventsTellAContainersLifeInOrder(t *testing.T) {
 	n.nothingLeft()
 }
 
-func TestExternalRuntimeIsMonitoredAndTracedTheSameWay(t *testing.T) {
-	const runc = "/usr/sbin/runc"
-	if _, err := os.Stat(runc); err != nil {
-		t.Fatalf("the Debian package runc is missing (test/packages installs it): %v", err)
-	}
-	n := start(t, harness.Options{Config: fmt.Sprintf("[runtime.handlers.runc]\npath = %q\n", runc)})
-	pod := n.Pod("external")
-	sandbox := harness.Must(n.cri.RunPodSandbox(n.ctx, &runtime.RunPodSandboxRequest{Config: pod, RuntimeHandler: "runc"}))(t).PodSandboxId
-	c := harness.Container(pod, "c", n.image, "/bin/sh", "-c", "echo out; echo err >&2; trap 'exit 6' TERM; while :; do sleep 0.05; done")
-	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
-	waitLog(t, pod, c, "err")
-	out := harness.Must(n.cri.Exec(n.ctx, id, 20, "/bin/sh", "-c", "echo in; exit 3"))(t)
-	if string(out.Stdout) != "in\n" || out.ExitCode != 3 {
-		t.Errorf("exec gave %q, code %d", out.Stdout, out.ExitCode)
-	}
-	n.must(n.cri.Stop(n.ctx, id, 20))
-	if end := harness.Must(n.cri.Status(n.ctx, id))(t); end.ExitCode != 6 {
-		t.Errorf("exit code %d, want 6", end.ExitCode)
-	}
-	n.must(n.cri.RemovePod(n.ctx, sandbox))
-	n.nothingLeft()
-}
-
 // waitLog waits until the container's log contains text.
 func waitLog(t *testing.T, pod *runtime.PodSandboxConfig, c *runtime.ContainerConfig, text string) {
 	t.Helper()
