@@ -192,6 +192,7 @@ type plan struct {
 
 	handler Handler
 	devices []string // names of the Container Device Interface
+	log     spec.LogOptions
 	input   spec.Input
 	spec    *specs.Spec
 }
@@ -215,6 +216,9 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 		}
 	}
 	if c.LogPath, err = logPath(sb.Config.GetLogDirectory(), c.Config.GetLogPath()); err != nil {
+		return err
+	}
+	if p.log, err = m.logOptions(sb, *c); err != nil {
 		return err
 	}
 	if c.StopSignal, err = stopSignal(ctx, c.Config.ContainerConfig, p.image.Config); err != nil {
@@ -348,6 +352,7 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: m.host.monitorOOMScoreAdj,
 		Attributes: map[string]string{},
 	}
+	logSinks(&s, p.log, sb.Config.GetLogDirectory())
 	for _, kv := range telemetry.ContainerAttributes(sb, *c) {
 		s.Attributes[string(kv.Key)] = kv.Value.Emit()
 	}

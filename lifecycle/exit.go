@@ -98,7 +98,8 @@ func exitFromRecord(r wire.Exit) pod.Exit {
 	exit := pod.Exit{
 		Code: r.Code(), Signal: r.Signal(), CoreDumped: r.CoreDumped(), Source: "monitor", Reason: "Error",
 		UserTime: time.Duration(r.UserTime), SystemTime: time.Duration(r.SystemTime),
-		MaxRSS: r.MaxRSS, LogBytes: r.LogBytes, LogLines: r.LogLines, LogDropped: r.LogDropped,
+		MaxRSS: r.MaxRSS, LogBytes: r.LogBytes, LogLines: r.LogLines, LogDropped: r.LogDropped, LogLimited: r.LogLimited,
+		LogErrno: int(r.LogErrno),
 	}
 	switch {
 	case r.StartError != "":

@@ -62,7 +62,7 @@ func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
 	if h.hookFiles, err = readHooks(config.HooksDir); err != nil {
 		return h, fmt.Errorf("hooks_dir: %w", err)
 	}
-	h.defaults.ShmSize = config.shmSize()
+	h.defaults.ShmSize, h.defaults.Annotations = config.shmSize(), config.Annotations
 	h.monitorOOMScoreAdj = max(cmp.Or(config.MonitorOOMScoreAdj, -999), h.facts.MinOOMScoreAdj)
 	return h, nil
 }

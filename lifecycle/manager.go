@@ -12,6 +12,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -44,6 +45,11 @@ type Config struct {
 	// CDISpecDirs are directories of CDI specifications, the last one winning; empty
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
+	// Annotations are patterns, as of path.Match, of pod annotations that are obeyed
+	// (io.vitrine.log.*) and passed to the runtime; empty means none.
+	Annotations []string `toml:"annotations"`
+	// Log is what happens to the output of containers whose pods say nothing else.
+	Log spec.LogOptions `toml:"log"`
 	// TelemetrySocket is where monitors report; set by the daemon.
 	TelemetrySocket string `toml:"-"`
 }
@@ -90,6 +96,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	store, err := pod.OpenStore(config.StateDir)
 	if err != nil {
 		return nil, err
+	}
+	if err := config.Log.Check(); err != nil {
+		return nil, fmt.Errorf("log: %w", err)
 	}
 	host, err := inspectHost(config, rooms.Cgroups)
 	if err != nil {

@@ -34,11 +34,12 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 	}
 	protect(m.config.OOMScoreAdj)
 	m.report.configure()
-	log, err := logfile.Open(m.config.LogPath, m.config.LogMaxLine)
+	log, err := logfile.OpenBelow(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine)
 	if err != nil {
 		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
 	}
 	m.log = log
+	m.limitStreams()
 	if err := m.control.listen(); err != nil {
 		return fault("monitor.prepare", launch.KindInternal, "listen on "+m.config.Dir+"/"+wire.CtlFile+": "+err.Error())
 	}

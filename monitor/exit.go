@@ -72,6 +72,7 @@ func (c *container) endedEarly(status uint32, at int64) {
 func (c *container) record() {
 	l := c.m.log
 	c.exit.LogBytes, c.exit.LogLines, c.exit.LogDropped = int64(l.BytesIn), int64(l.Lines), int64(l.Dropped)
+	c.exit.LogLimited, c.exit.LogErrno = int64(l.Limited), int64(l.LastError)
 	body := c.exit.Append(nil)
 	if err := writeFile(wire.ExitFile, body); err != nil {
 		if c.attempts++; c.attempts < recordAttempts {

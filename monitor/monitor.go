@@ -169,6 +169,7 @@ func (m *monitor) counters() *wire.Counters {
 		l := &m.log.Counters
 		c.LogBytesIn, c.LogBytesOut, c.LogLines, c.LogPartials = l.BytesIn, l.BytesOut, l.Lines, l.Partials
 		c.LogDropped, c.LogErrors, c.LogErrno, c.LogReopens = l.Dropped, l.Errors, uint64(l.LastError), l.Reopens
+		c.LogLimited, c.LogLimitedLines, c.LogPauses, c.LogPausedMillis = l.Limited, l.LimitedLines, l.Pauses, l.PausedMillis
 	}
 	c.AttachClients, c.ExecSessions = uint64(len(m.clients)), uint64(len(m.execs))
 	return c

@@ -20,6 +20,7 @@ type stream struct {
 	fd     int // -1 at its end
 	stderr bool
 	lines  *logfile.Stream
+	held   hold
 }
 
 // ends are the process's ends of its standard streams.
@@ -73,7 +74,7 @@ func outputPipe() (ours, theirs int, err error) {
 // ready reads until there is little. What comes meanwhile is the next turn's.
 func (s *stream) ready(uint32) {
 	for range readsPerTurn {
-		if n := s.readOnce(); n < len(s.m.scratch) {
+		if n := s.readOnce(); s.pause() || n < len(s.m.scratch) {
 			return
 		}
 	}

@@ -104,10 +104,13 @@ type Exit struct {
 	// MaxRSS is in bytes.
 	MaxRSS int64 `json:"maxRss,omitempty"`
 	// LogBytes and LogLines count what PID 1 and its children wrote to the log;
-	// LogDropped counts bytes that could not be written.
+	// LogDropped counts bytes that could not be written, of which LogErrno is the last
+	// cause, and LogLimited those that the log's rate limit left out.
 	LogBytes   int64 `json:"logBytes,omitempty"`
 	LogLines   int64 `json:"logLines,omitempty"`
 	LogDropped int64 `json:"logDropped,omitempty"`
+	LogLimited int64 `json:"logLimited,omitempty"`
+	LogErrno   int   `json:"logErrno,omitempty"`
 }
 
 // ContainerKey is the identity by which kubelet retries within one sandbox.

@@ -44,7 +44,21 @@ func (t *Telemetry) exited(e pod.Event, c *pod.Container) {
 	bytes, lines, lost := t.account.rest(c.ID, exit)
 	t.metrics.add(logBytes, bytes, "mixed")
 	t.metrics.add(logRecords, lines, "mixed")
-	t.metrics.add(logDroppedBytes, lost, "mixed", "unknown")
+	t.metrics.add(logDroppedBytes, lost, "mixed", dropReason(exit.LogErrno))
+	t.metrics.add(logDroppedBytes, float64(exit.LogLimited), "mixed", "ratelimit")
+}
+
+// dropReason is the label of log_dropped_bytes_total for an error of writing a log.
+func dropReason(errno int) string {
+	switch syscall.Errno(errno) {
+	case syscall.ENOSPC, syscall.EDQUOT:
+		return "enospc"
+	case syscall.EIO:
+		return "eio"
+	case syscall.EROFS:
+		return "erofs"
+	}
+	return "unknown"
 }
 
 // exitReason is the label of container_exits_total.

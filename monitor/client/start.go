@@ -36,7 +36,15 @@ type Spawn struct {
 	LogPath string
 	// LogMaxLine is the number of bytes of a line that one record holds; 0 is 16384,
 	// at most 1 MiB.
-	LogMaxLine                 int
+	LogMaxLine int
+	// LogTrusted is the directory above LogPath up to which symbolic links are followed;
+	// below it none is. Empty: only the file itself may not be one.
+	LogTrusted string
+	// LogLimit bounds each stream; its zero value does not.
+	LogLimit wire.LogLimit
+	// LogOTLP and LogJournal send the container's lines to TelemetrySocket and to the
+	// host's journal as well, as far as those keep up.
+	LogOTLP, LogJournal        bool
 	Terminal, Stdin, StdinOnce bool
 	// Traceparent is the parent of monitor.create; empty means that of ctx (WithTraceparent).
 	Traceparent string
@@ -138,7 +146,11 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 	if s.LogMaxLine < 0 || s.LogMaxLine > 1<<20 {
 		return nil, fmt.Errorf("log line limit of %d bytes, at most %d", s.LogMaxLine, 1<<20)
 	}
+	if s.LogTrusted != "" && !strings.HasPrefix(s.LogPath, strings.TrimSuffix(s.LogTrusted, "/")+"/") {
+		return nil, fmt.Errorf("log path %s is not below %s", s.LogPath, s.LogTrusted)
+	}
 	c := &wire.Config{
+		LogTrusted: len(s.LogTrusted), LogLimit: s.LogLimit, LogOTLP: s.LogOTLP, LogJournal: s.LogJournal,
 		ID: s.ID, Dir: s.Dir, Launcher: s.LaunchPath, Request: s.Request, ExecFifo: s.ExecFifo,
 		StartRequest: s.StartRequest, DeleteRequest: s.DeleteRequest, LogPath: s.LogPath, LogMaxLine: s.LogMaxLine,
 		Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce,

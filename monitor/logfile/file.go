@@ -7,7 +7,30 @@ import (
 	"unsafe"
 )
 
-const oPath = 0x200000 // O_PATH, which package syscall does not name
+const (
+	oPath      = 0x200000 // O_PATH, which package syscall does not name
+	sysOpenat2 = 437      // on every architecture
+)
+
+// openBeneath opens the relative path name without following any link on the way
+// (openat2(2), Linux 5.6; older kernels are not served).
+func openBeneath(dir int, name string, flags uint64) (int, error) {
+	const noMagicLinks, noSymlinks, beneath = 0x02, 0x04, 0x08
+	how := struct{ flags, mode, resolve uint64 }{flags, 0, noMagicLinks | noSymlinks | beneath}
+	path, err := syscall.BytePtrFromString(name)
+	if err != nil {
+		return -1, err
+	}
+	for {
+		fd, _, e := syscall.Syscall6(sysOpenat2, uintptr(dir), uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+		if e == 0 {
+			return int(fd), nil
+		}
+		if e != syscall.EINTR && e != syscall.EAGAIN { // EAGAIN: a rename went on meanwhile
+			return -1, e
+		}
+	}
+}
 
 // openDir opens the directory of the path. It is kept, so that a later exchange of a
 // directory on the way by a link does not lead a rotation elsewhere.
@@ -16,7 +39,17 @@ func (w *Writer) openDir() error {
 	if i < 0 || i == len(w.path)-1 {
 		return syscall.EINVAL
 	}
-	fd, err := syscall.Open(w.path[:i+1], oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	top, below := w.path[:i+1], ""
+	if w.trusted > 0 && w.trusted <= i {
+		top, below = w.path[:w.trusted], strings.Trim(w.path[w.trusted:i], "/")
+	}
+	const flags = oPath | syscall.O_DIRECTORY | syscall.O_CLOEXEC
+	fd, err := syscall.Open(top, flags, 0)
+	if err == nil && below != "" {
+		above := fd
+		fd, err = openBeneath(above, below, flags)
+		syscall.Close(above)
+	}
 	if err != nil {
 		return err
 	}
@@ -92,7 +125,7 @@ func (w *Writer) flush() {
 	if len(batch) == 0 {
 		return
 	}
-	if w.torn || w.lost.lines > 0 || w.lost.bytes > 0 {
+	if w.torn || w.lost != [2]lost{} {
 		w.resume()
 	}
 	n, errno := writeAll(w.fd, batch)
@@ -140,49 +173,61 @@ func (w *Writer) drop(records []byte) {
 	for len(records) > 0 {
 		end := bytes.IndexByte(records[headLen:], '\n') + headLen + 1
 		n := uint64(end - headLen - 1)
+		from := &w.lost[0]
+		if records[stampLen+len(" std")] == 'e' {
+			from = &w.lost[1]
+		}
 		if records[headLen-2] == 'F' {
 			n++
-			w.lost.lines++
+			from.lines++
 			w.DroppedLines++
 			w.Lines--
 		} else {
 			w.Partials--
 		}
-		w.lost.bytes += n
+		from.bytes += n
 		w.Dropped += n
 		records = records[end:]
 	}
 }
 
-// resume writes, before the first batch after drops, a record that says so:
+// resume writes, before the first batch after drops, a record of each stream that lost
+// something. Where the beginning of a line stands in the file it is ended by it:
 //
 //	TIME stderr F [vitrine: N bytes in M lines are missing here: errno E]
 func (w *Writer) resume() {
-	var buf [256]byte
-	mark := buf[:0]
+	var room [512]byte
+	mark := room[:0]
 	if w.torn {
 		mark = append(mark, '\n')
 	}
-	if w.lost.bytes > 0 {
-		mark = append(mark, w.text[:]...)
-		mark = append(mark, " stderr F [vitrine: "...)
-		mark = appendUint(mark, w.lost.bytes)
+	for i, name := range [...]string{" stdout", " stderr"} {
+		l := w.lost[i]
+		if l.bytes == 0 {
+			continue
+		}
+		mark = append(append(mark, w.text[:]...), name...)
+		mark = append(mark, " F [vitrine: "...)
+		mark = appendUint(mark, l.bytes)
 		mark = append(mark, " bytes in "...)
-		mark = appendUint(mark, w.lost.lines)
+		mark = appendUint(mark, l.lines)
 		mark = append(mark, " lines are missing here: errno "...)
 		mark = appendUint(mark, uint64(w.LastError))
 		mark = append(mark, "]\n"...)
 	}
-	n, errno := writeAll(w.fd, mark)
-	if errno == 0 {
-		w.torn, w.lost = false, lost{}
-		w.BytesOut += uint64(n)
-		return
+	if w.writeMark(mark) {
+		w.torn, w.lost = false, [2]lost{}
 	}
+}
+
+// writeMark writes records of our own, whole or not at all.
+func (w *Writer) writeMark(mark []byte) bool {
+	n, errno := writeAll(w.fd, mark)
 	w.BytesOut += uint64(n)
-	if n > 0 {
+	if errno != 0 && n > 0 {
 		w.cutOff(n)
 	}
+	return errno == 0
 }
 
 func appendUint(buf []byte, v uint64) []byte {

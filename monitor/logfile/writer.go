@@ -28,20 +28,26 @@ type Counters struct {
 	Dropped, DroppedLines, Errors uint64
 	LastError                     syscall.Errno
 	Reopens                       uint64
+	// Limited counts bytes of the streams, line ends included, that their limits left out.
+	Limited, LimitedLines uint64
+	// Pauses counts how often Pause asked for one, PausedMillis how much together.
+	Pauses, PausedMillis uint64
 }
 
 // Writer writes the records of two streams to one file. It is not safe for concurrent use.
 type Writer struct {
 	Counters
-	path string
-	dir  int // O_PATH of the file's directory
-	fd   int // -1: output is discarded
-	max  int
-	out  []byte // records not yet written; mapped
-	last int64  // the latest timestamp
+	path    string
+	trusted int // how much of path is not looked at for symbolic links, in bytes
+	dir     int // O_PATH of the file's directory
+	fd      int // -1: output is discarded
+	max     int
+	out     []byte // records not yet written; mapped
+	clock   int64  // the moment of the batch, as the caller has it
+	last    int64  // the latest timestamp
 	stamp
-	torn bool // the file ends inside a record that could not be cut off
-	lost lost // drops since the last successful write
+	torn bool    // the file ends inside a record that could not be cut off
+	lost [2]lost // drops since the last successful write, of stdout and stderr
 }
 
 type lost struct{ bytes, lines uint64 }
@@ -51,6 +57,8 @@ type Stream struct {
 	name string
 	tail []byte // the beginning of a line whose end has not come; mapped, never longer than max
 	open bool   // a P record of the line stands in the file
+	// limit is nil for a stream without one.
+	limit *bucket
 }
 
 // NewStream returns stdout or, with stderr, stderr.
@@ -64,11 +72,16 @@ func NewStream(stderr bool) *Stream {
 // Open opens or creates the file at path for appending, mode 0640; an empty path
 // discards. maxLine of 0 is DefaultMaxLine. The path must be absolute; the file must be
 // a regular one and not reached by a symbolic link.
-func Open(path string, maxLine int) (*Writer, error) {
+func Open(path string, maxLine int) (*Writer, error) { return OpenBelow(path, 0, maxLine) }
+
+// OpenBelow is Open for a path of which only the first trusted bytes, a directory's
+// name, may lead through symbolic links. What follows, at Open and at every Reopen, is
+// resolved without any and without leaving that directory; one on the way is ELOOP.
+func OpenBelow(path string, trusted, maxLine int) (*Writer, error) {
 	if maxLine <= 0 {
 		maxLine = DefaultMaxLine
 	}
-	w := &Writer{path: path, dir: -1, fd: -1, max: min(maxLine, MaxMaxLine)}
+	w := &Writer{path: path, trusted: trusted, dir: -1, fd: -1, max: min(maxLine, MaxMaxLine)}
 	if path == "" {
 		return w, nil
 	}
@@ -131,28 +144,31 @@ func (w *Writer) keep(s *Stream, line []byte) {
 // FlushPartial writes a kept beginning of a line as a P record, so that a prompt or
 // a progress line can be read before it ends.
 func (w *Writer) FlushPartial(s *Stream, now int64) {
-	if len(s.tail) == 0 {
-		return
+	if len(s.tail) > 0 {
+		w.begin(now)
+		w.record(s, 'P', nil)
+		w.flush()
 	}
-	w.begin(now)
-	w.record(s, 'P', nil)
-	w.flush()
+	w.settle(s, now, false)
 }
 
 // End is called at the end of the stream: a line without an end gets its F record.
 func (w *Writer) End(s *Stream, now int64) {
-	if w.fd < 0 || len(s.tail) == 0 && !s.open {
+	if w.fd < 0 {
 		return
 	}
-	w.begin(now)
-	w.record(s, 'F', nil)
-	w.flush()
+	if len(s.tail) > 0 || s.open {
+		w.begin(now)
+		w.record(s, 'F', nil)
+		w.flush()
+	}
+	w.settle(s, now, true)
 }
 
 // begin prepares a batch of records with the timestamp now or, when the clock went
 // back, the latest one.
 func (w *Writer) begin(now int64) {
-	w.last = max(w.last, now, 0)
+	w.clock, w.last = now, max(w.last, now, 0)
 	w.set(w.last)
 	if w.out == nil {
 		w.out = mmap(batch + w.max + 4096)
@@ -162,6 +178,10 @@ func (w *Writer) begin(now int64) {
 // record adds the stream's tail and content as one record to the batch, and writes
 // the batch when it is full.
 func (w *Writer) record(s *Stream, tag byte, content []byte) {
+	if s.limit != nil && w.limited(s, tag, len(s.tail)+len(content)) {
+		s.tail = s.tail[:0]
+		return
+	}
 	if len(w.out)+headLen+len(s.tail)+len(content)+1 > cap(w.out) {
 		w.flush()
 	}

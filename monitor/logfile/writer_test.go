@@ -312,7 +312,7 @@ func TestFullDiskCountsWhatIsLostAndMarksThePlace(t *testing.T) {
 	dropped := w.Dropped
 	os.Truncate(dir+"/0.log.1", 0)
 	w.Write(s, 1, []byte("back\n"))
-	want := fmt.Sprintf("stderr F [vitrine: %d bytes in %d lines are missing here: errno 28]", dropped, dropped/1000)
+	want := fmt.Sprintf("stdout F [vitrine: %d bytes in %d lines are missing here: errno 28]", dropped, dropped/1000)
 	if got := string(read(t, dir+"/0.log.1")); !strings.Contains(got, want) || !strings.HasSuffix(got, "stdout F back\n") {
 		t.Errorf("got %.300q, want %q", got, want)
 	}

@@ -35,6 +35,13 @@ type Config struct {
 	AttachStall int
 	// Path is the PATH of the launcher's environment.
 	Path string
+	// LogTrusted is how many bytes of LogPath may lead through symbolic links; the
+	// rest, below that directory, may not. 0: only the file itself may be none.
+	LogTrusted int
+	// LogLimit is each stream's.
+	LogLimit LogLimit
+	// LogOTLP sends the container's lines to TelemetrySocket too, LogJournal to the journal's socket.
+	LogOTLP, LogJournal bool
 }
 
 // Attribute is one string attribute of a span.
@@ -57,7 +64,10 @@ func (c *Config) Append(buf []byte) []byte {
 		buf = AppendHeader(buf, 27, len(AppendString(AppendString(nil, 1, a.Key), 2, a.Value)))
 		buf = AppendString(AppendString(buf, 1, a.Key), 2, a.Value)
 	}
-	return buf
+	buf = AppendBytes(buf, 40, c.LogLimit.append(nil))
+	buf = AppendUint(buf, 41, uint64(c.LogTrusted))
+	buf = AppendBool(buf, 42, c.LogOTLP)
+	return AppendBool(buf, 43, c.LogJournal)
 }
 
 // Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
@@ -106,6 +116,16 @@ func (c *Config) Parse(buf []byte) error {
 				}
 			}
 			c.Attributes = append(c.Attributes, a)
+		case f.Num == 40:
+			if err := c.LogLimit.parse(f.Bytes); err != nil {
+				return err
+			}
+		case f.Num == 41:
+			c.LogTrusted = int(f.Uint & (1<<31 - 1))
+		case f.Num == 42:
+			c.LogOTLP = f.Uint != 0
+		case f.Num == 43:
+			c.LogJournal = f.Uint != 0
 		}
 	}
 	return nil

@@ -20,6 +20,9 @@ type Exit struct {
 	MaxRSS               int64
 	// LogBytes, LogLines and LogDropped are counted up to the moment of the record.
 	LogBytes, LogLines, LogDropped int64
+	// LogLimited is what the streams' limits left out; LogErrno is the last error of
+	// writing the log, 0 for none.
+	LogLimited, LogErrno int64
 	// StartError is why the user's program was not executed, one line.
 	StartError string
 }
@@ -48,11 +51,11 @@ const exitMagic = "vitrine-exit 1 "
 // MaxExit bounds an exit record in bytes.
 const MaxExit = 4096
 
-func (e *Exit) numbers() [8]*int64 {
-	return [...]*int64{&e.StartedAt, &e.ExitedAt, &e.UserTime, &e.SystemTime, &e.MaxRSS, &e.LogBytes, &e.LogLines, &e.LogDropped}
+func (e *Exit) numbers() [10]*int64 {
+	return [...]*int64{&e.StartedAt, &e.ExitedAt, &e.UserTime, &e.SystemTime, &e.MaxRSS, &e.LogBytes, &e.LogLines, &e.LogDropped, &e.LogLimited, &e.LogErrno}
 }
 
-var exitKeys = [...]string{"started", "exited", "user", "system", "maxrss", "logbytes", "loglines", "logdropped"}
+var exitKeys = [...]string{"started", "exited", "user", "system", "maxrss", "logbytes", "loglines", "logdropped", "loglimited", "logerrno"}
 
 // Append encodes the record behind buf:
 //

@@ -74,12 +74,22 @@ type Counters struct {
 	Reaped uint64
 	// SpansSent, SpansSpooled and SpansDropped count telemetry.
 	SpansSent, SpansSpooled, SpansDropped uint64
+	// LogLimited counts bytes, LogLimitedLines the lines, that the streams' limits left
+	// out; LogPauses how often a stream was not read for its limit, LogPausedMillis for how long.
+	LogLimited, LogLimitedLines, LogPauses, LogPausedMillis uint64
+	// ExecFailed counts exec sessions whose program was not executed. ExecStartNanos is
+	// the time from their requests to their execution, ExecCPUNanos the CPU time of the
+	// sessions' processes and what they waited for, LaunchCPUNanos that of the launchers.
+	ExecFailed, ExecStartNanos, ExecCPUNanos, LaunchCPUNanos uint64
+	// Records of the container's lines that went to the other sinks, and that did not.
+	OTLPRecords, OTLPDropped, JournalRecords, JournalDropped uint64
 }
 
-func (c *Counters) fields() [17]*uint64 {
+func (c *Counters) fields() [29]*uint64 {
 	return [...]*uint64{&c.LogBytesIn, &c.LogBytesOut, &c.LogLines, &c.LogPartials, &c.LogDropped, &c.LogErrors, &c.LogErrno,
 		&c.LogReopens, &c.AttachClients, &c.ExecSessions, &c.AttachSkipped, &c.AttachDropped, &c.Execs, &c.Reaped,
-		&c.SpansSent, &c.SpansSpooled, &c.SpansDropped}
+		&c.SpansSent, &c.SpansSpooled, &c.SpansDropped, &c.LogLimited, &c.LogLimitedLines, &c.LogPauses, &c.LogPausedMillis,
+		&c.ExecFailed, &c.ExecStartNanos, &c.ExecCPUNanos, &c.LaunchCPUNanos, &c.OTLPRecords, &c.OTLPDropped, &c.JournalRecords, &c.JournalDropped}
 }
 
 // Append encodes c behind buf.

@@ -35,6 +35,8 @@ func fill(t *testing.T, v reflect.Value, n int) {
 			f.Set(reflect.MakeSlice(f.Type(), 2, 2))
 			fill(t, f.Index(0), 3)
 			fill(t, f.Index(1), 7)
+		case reflect.Struct:
+			fill(t, f, n+i)
 		default:
 			t.Fatalf("field %s of kind %s", v.Type().Field(i).Name, f.Kind())
 		}
