@@ -9,13 +9,15 @@ import (
 // nothing, and logs text of level info to standard error.
 //
 // Every OTEL_* variable of the OpenTelemetry specification that concerns OTLP
-// export, sampling, batching, span limits and the resource is honoured; a field set
-// here wins over its variable.
+// export, sampling, batching, span limits and the resource is honoured, for traces,
+// logs and metrics; a field set here wins over its variable. What a variable asks for
+// and is not served is named in the log.
 type Config struct {
 	// Endpoint is the URL of an OTLP collector, for example
 	// "https://collector:4317"; http means without TLS. Empty:
-	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT; without
-	// those nothing is exported and nothing dialled.
+	// OTEL_EXPORTER_OTLP_ENDPOINT, or for one signal alone
+	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, …_LOGS_… and …_METRICS_…; without those
+	// nothing is exported and nothing dialled.
 	Endpoint string `toml:"endpoint"`
 	// Protocol is "grpc" or "http/protobuf". Empty: OTEL_EXPORTER_OTLP_PROTOCOL, else grpc.
 	Protocol string `toml:"protocol"`
@@ -40,13 +42,19 @@ type Config struct {
 	// second (List…, …Status, stats, Version) as well. False: only when the caller's
 	// own trace is sampled.
 	ExportReads bool `toml:"export_reads"`
-	// QueueSize bounds the spans that wait for export; more are dropped and counted.
-	// 0: OTEL_BSP_MAX_QUEUE_SIZE, else 2048.
+	// Signals are what is exported, of traces, logs and metrics. Empty: all of them,
+	// but those that OTEL_TRACES_EXPORTER, OTEL_LOGS_EXPORTER and OTEL_METRICS_EXPORTER
+	// leave out where Endpoint is empty.
+	Signals []string `toml:"signals"`
+	// QueueSize bounds the spans, and the log records, that wait to be put into a batch;
+	// more are dropped and counted. 0: OTEL_BSP_MAX_QUEUE_SIZE and
+	// OTEL_BLRP_MAX_QUEUE_SIZE, else 2048.
 	QueueSize int `toml:"queue_size"`
-	// SpoolDir keeps batches that the collector did not take, for later. Empty: they
-	// are dropped and counted.
+	// SpoolDir keeps batches that the collector did not take or keep up with, for
+	// later. Empty: they are dropped and counted.
 	SpoolDir string `toml:"spool_dir"`
-	// SpoolBytes bounds SpoolDir; the oldest batches give way. 0: 64 MiB.
+	// SpoolBytes bounds SpoolDir; the oldest batches of the signal that has the most
+	// give way. 0: 64 MiB.
 	SpoolBytes int64 `toml:"spool_bytes"`
 
 	// TraceBytes bounds the memory for the traces that the node keeps. 0: 16 MiB.
@@ -68,12 +76,16 @@ type Config struct {
 	Revision string `toml:"-"`
 	// LogOutput receives the log. Nil: standard error.
 	LogOutput io.Writer `toml:"-"`
-	// ExportTimeout bounds one export. 0: OTEL_BSP_EXPORT_TIMEOUT, else 30 s.
+	// ExportTimeout bounds one attempt to export. 0: OTEL_EXPORTER_OTLP_TIMEOUT, else 10 s.
 	ExportTimeout time.Duration `toml:"-"`
 	// SpanStarted is called with the name of every span of the daemon, right after
 	// its start time was taken. Tests use it to delay or end the daemon at a named
 	// step. Nil: nothing.
 	SpanStarted func(name string) `toml:"-"`
-	// ExportDelay is how long a span waits for company. 0: OTEL_BSP_SCHEDULE_DELAY, else 5 s.
+	// ExportDelay is how long data wait for company. 0: OTEL_BSP_SCHEDULE_DELAY, else
+	// 5 s, for spans; OTEL_BLRP_SCHEDULE_DELAY, else 1 s, for log records.
 	ExportDelay time.Duration `toml:"-"`
+	// MetricInterval is the time between two exports of the daemon's own metrics. 0:
+	// OTEL_METRIC_EXPORT_INTERVAL, else 60 s.
+	MetricInterval time.Duration `toml:"-"`
 }

@@ -6,208 +6,210 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 )
 
-// queue brings spans to the collector: the daemon's own and those received from
-// monitors, through one client, in batches. Nothing ever waits for it: what does
-// not fit is dropped and counted.
-type queue struct {
-	client   otlptrace.Client
+// exporter brings one signal to the collector. It is two goroutines and a spool:
+//
+//	put ─► items ─► collect ─┬─► outbox ─► deliver ─► collector
+//	       queue   batches   │             │   ▲
+//	                         └──► spool ◄──┘───┘  while the collector does not keep up
+//
+// Nothing ever waits for it. Collecting never waits for the network: a batch that
+// deliver is not ready for goes to disk, so that a collector that is absent, slow or
+// silent costs the spool's bytes and no data until these are used up. What gives way
+// then, or does not fit the queue, is dropped and counted. Without a spool collecting
+// waits for delivery, and the queue is all there is.
+type exporter struct {
+	of       signal
 	settings exportSettings
+	assemble func([]item) (proto.Message, int)
+	wire     *transport
 	metrics  *metrics
 	spool    *spool // nil: none
 	failure  func(error)
 
 	items  chan item
-	stop   chan struct{}
-	closed sync.Once
-	done   sync.WaitGroup
+	outbox chan batch
+	// kept wakes deliver when the spool has something.
+	kept chan struct{}
+
+	putting sync.RWMutex // held to put; guards ended
+	ended   bool
+	stop    chan struct{} // collect puts away what there is and ends
+	last    chan struct{} // collect has ended
+	done    sync.WaitGroup
+	closed  sync.Once
 	// abort ends an export that is going on when Close runs out of time.
 	abort context.CancelFunc
 }
 
-// item is one span of our own, or one bundle that was received.
+// item is what waits for a batch: an SDK span, or a message of the signal's
+// protobuf types. count is in spans, records or metrics, size in bytes, roughly.
 type item struct {
-	own      sdktrace.ReadOnlySpan
-	received *tracepb.ResourceSpans
+	what        any
+	count, size int
 }
 
-// startQueue begins exporting; Close ends it. failure hears of batches that did not
+// batch is an encoded export request. sent forgets one that the spool keeps; nil
+// for one that is only in memory.
+type batch struct {
+	raw   []byte
+	count int
+	sent  func()
+}
+
+const (
+	// maxBatchBytes ends a batch that many items of a usual size would not. A
+	// collector's usual bound is 4 MiB.
+	maxBatchBytes = 2 << 20
+	// maxOutbox are the batches that wait in memory for an export to end.
+	maxOutbox = 2
+)
+
+// startExporter begins exporting; Close ends it. failure hears of what did not
 // arrive, and must not block.
-func startQueue(ctx context.Context, client otlptrace.Client, s exportSettings, m *metrics, sp *spool, failure func(error)) (*queue, error) {
-	if err := client.Start(ctx); err != nil {
-		return nil, fmt.Errorf("start OTLP exporter: %w", err)
-	}
-	q := &queue{client: client, settings: s, metrics: m, spool: sp, failure: failure,
-		items: make(chan item, s.queue), stop: make(chan struct{})}
+func startExporter(ctx context.Context, of signal, s exportSettings, assemble func([]item) (proto.Message, int), wire *transport, m *metrics, sp *spool, failure func(error)) *exporter {
+	e := &exporter{of: of, settings: s, assemble: assemble, wire: wire, metrics: m, spool: sp, failure: failure,
+		items: make(chan item, s.queue), outbox: make(chan batch, maxOutbox), kept: make(chan struct{}, 1),
+		stop: make(chan struct{}), last: make(chan struct{})}
 	// The exporter outlives the context of its start; Close ends it.
 	work, abort := context.WithCancel(context.WithoutCancel(ctx))
-	q.abort = abort
-	q.done.Go(func() { q.run(work) })
-	return q, nil
+	e.abort = abort
+	e.done.Go(func() { defer close(e.last); e.collect(work) })
+	e.done.Go(func() { e.deliver(work) })
+	return e
 }
 
-// put never blocks.
-func (q *queue) put(i item) {
+// put never blocks. A nil exporter takes nothing.
+func (e *exporter) put(i item) {
+	if e == nil || i.count == 0 {
+		return
+	}
+	e.putting.RLock()
+	defer e.putting.RUnlock()
+	if e.ended {
+		e.drop(i.count, "shutdown")
+		return
+	}
 	select {
-	case <-q.stop:
-		q.metrics.add(dropped, float64(i.count()), "traces", "shutdown")
-	case q.items <- i:
+	case e.items <- i:
 	default:
-		q.metrics.add(dropped, float64(i.count()), "traces", "queue_full")
+		e.drop(i.count, "queue_full")
 	}
 }
 
-func (i item) count() int {
-	if i.received == nil {
-		return 1
+// waiting is how many items have not been collected.
+func (e *exporter) waiting() int {
+	if e == nil {
+		return 0
 	}
-	n := 0
-	for _, s := range i.received.GetScopeSpans() {
-		n += len(s.GetSpans())
-	}
-	return n
+	return len(e.items)
 }
 
-func (q *queue) run(ctx context.Context) {
-	timer := time.NewTicker(q.settings.delay)
+func (e *exporter) drop(count int, reason string) {
+	e.metrics.add(dropped, float64(count), string(e.of), reason)
+}
+
+// collect makes batches of items until stop, and then of what is left.
+func (e *exporter) collect(ctx context.Context) {
+	timer := time.NewTicker(e.settings.delay)
 	defer timer.Stop()
-	var batch []item
+	var items []item
+	bytes := 0
+	flush := func() {
+		if len(items) > 0 {
+			e.handOver(ctx, items)
+		}
+		clear(items)
+		items, bytes = items[:0], 0
+	}
+	take := func(i item) {
+		items, bytes = append(items, i), bytes+i.size
+		if len(items) >= e.settings.batch || bytes >= maxBatchBytes {
+			flush()
+		}
+	}
 	for {
 		select {
-		case i := <-q.items:
-			batch = append(batch, i)
-			if len(batch) < q.settings.batch {
-				continue
-			}
+		case i := <-e.items:
+			take(i)
 		case <-timer.C:
-		case <-q.stop:
-			for {
-				select {
-				case i := <-q.items:
-					batch = append(batch, i)
-					if len(batch) < q.settings.batch {
-						continue
-					}
-				default:
-				}
-				if len(batch) == 0 {
-					return
-				}
-				q.send(ctx, batch)
-				batch = nil
+			flush()
+		case <-e.stop: // nothing is put any more
+			for len(e.items) > 0 {
+				take(<-e.items)
 			}
-		}
-		if len(batch) > 0 {
-			q.send(ctx, batch)
-			clear(batch)
-			batch = batch[:0]
-		} else if q.spool != nil {
-			q.replay(ctx)
+			flush()
+			return
 		}
 	}
 }
 
-// send exports one batch, and after a success what the spool has kept.
-func (q *queue) send(ctx context.Context, batch []item) {
-	spans, count := translate(ctx, batch)
-	if err := q.upload(ctx, spans, count); err != nil {
-		q.failure(err)
-		switch {
-		case q.spool == nil:
-			q.metrics.add(dropped, float64(count), "traces", "export_failed")
-		default:
-			if lost, err := q.spool.put(spans, count); err != nil || lost > 0 {
-				q.metrics.add(dropped, float64(lost), "traces", "spool_full")
-			}
+// handOver gives a batch to deliver, or to the spool while deliver does not keep up.
+func (e *exporter) handOver(ctx context.Context, items []item) {
+	message, count := e.assemble(items)
+	raw, err := proto.Marshal(message)
+	if err != nil { // text that is no UTF-8
+		e.drop(count, "malformed")
+		e.failure(fmt.Errorf("encode %d %s: %w", count, e.of, err))
+		return
+	}
+	b := batch{raw: raw, count: count}
+	if e.spool == nil {
+		select {
+		case e.outbox <- b:
+		case <-ctx.Done():
+			e.drop(count, "shutdown")
 		}
 		return
 	}
-	if q.spool != nil {
-		q.replay(ctx)
-	}
-}
-
-// replay sends kept batches, oldest first, until one fails or the daemon stops.
-func (q *queue) replay(ctx context.Context) {
-	for {
+	if e.spool.size(e.of) == 0 { // else it has its turn behind what is there
 		select {
-		case <-q.stop:
+		case e.outbox <- b:
 			return
 		default:
 		}
-		spans, count, done := q.spool.oldest()
-		if spans == nil {
-			return
-		}
-		if err := q.upload(ctx, spans, count); err != nil {
-			return
-		}
-		done()
 	}
+	e.keep(b)
 }
 
-func (q *queue) upload(ctx context.Context, spans []*tracepb.ResourceSpans, count int) error {
-	ctx, cancel := context.WithTimeout(ctx, q.settings.timeout)
-	defer cancel()
-	begin := time.Now()
-	err := q.client.UploadTraces(ctx, spans)
+// keep puts a batch away for later.
+func (e *exporter) keep(b batch) {
+	lost, err := e.spool.put(e.of, b)
+	for of, count := range lost {
+		e.metrics.add(dropped, float64(count), string(of), "spool_full")
+	}
 	if err != nil {
-		q.metrics.observe(exportDuration, time.Since(begin), nil, "error")
-		return fmt.Errorf("export %d spans: %w", count, err)
+		e.failure(err)
+		return
 	}
-	q.metrics.observe(exportDuration, time.Since(begin), nil, "ok")
-	q.metrics.add(exported, float64(count), "traces")
-	return nil
+	select {
+	case e.kept <- struct{}{}:
+	default:
+	}
 }
 
-// Close sends what waits and stops, within the bound of ctx; what could not be sent
-// then is dropped, or kept where there is a spool.
-func (q *queue) Close(ctx context.Context) error {
+// Close puts away what waits and stops: to the collector as far as ctx allows, the
+// rest to the spool, or without one to nowhere, counted. A nil exporter is closed.
+func (e *exporter) Close(ctx context.Context) error {
+	if e == nil {
+		return nil
+	}
 	var err error
-	q.closed.Do(func() {
-		close(q.stop)
-		finished := make(chan struct{})
-		go func() { q.done.Wait(); close(finished) }()
-		select {
-		case <-finished:
-		case <-ctx.Done():
-			q.abort()
-			<-finished
+	e.closed.Do(func() {
+		e.putting.Lock()
+		e.ended = true
+		e.putting.Unlock()
+		close(e.stop)
+		late := context.AfterFunc(ctx, e.abort)
+		e.done.Wait()
+		e.clearOutbox()
+		if !late() {
+			err = fmt.Errorf("export %s: %w", e.of, context.Cause(ctx))
 		}
-		q.abort()
-		err = q.client.Stop(ctx)
+		e.abort()
+		e.wire.close()
 	})
 	return err
-}
-
-// translate turns a batch into protobuf. Own spans go through the OTLP exporter's
-// translation, with a client that only keeps what it is given.
-func translate(ctx context.Context, batch []item) (spans []*tracepb.ResourceSpans, count int) {
-	var own []sdktrace.ReadOnlySpan
-	for _, i := range batch {
-		count += i.count()
-		if i.received != nil {
-			spans = append(spans, i.received)
-		} else {
-			own = append(own, i.own)
-		}
-	}
-	var k keeper
-	// It cannot fail: the keeper takes everything.
-	_ = otlptrace.NewUnstarted(&k).ExportSpans(ctx, own)
-	return append(spans, k.spans...), count
-}
-
-// keeper is an otlptrace.Client that keeps what it should upload.
-type keeper struct{ spans []*tracepb.ResourceSpans }
-
-func (*keeper) Start(context.Context) error { return nil }
-func (*keeper) Stop(context.Context) error  { return nil }
-func (k *keeper) UploadTraces(_ context.Context, spans []*tracepb.ResourceSpans) error {
-	k.spans = append(k.spans, spans...)
-	return nil
 }

@@ -268,16 +268,16 @@ var (
 	}
 	dropped = &Instrument{
 		Name: "telemetry_dropped_total", Kind: Counter, Help: "Spans, records and metrics that did not reach a collector, the node's store or the daemon's log.",
-		Labels: []Label{signals, {Name: "reason", Values: []string{"queue_full", "export_failed", "spool_full", "shutdown", "malformed", "trace_too_long", "too_many_live", "daemon_log_full"}}},
+		Labels: []Label{signals, {Name: "reason", Values: []string{"queue_full", "export_failed", "spool_full", "spool_damaged", "refused", "shutdown", "malformed", "trace_too_long", "too_many_live", "daemon_log_full"}}},
 	}
 	exportDuration = &Instrument{
-		Name: "telemetry_export_duration_seconds", Unit: "seconds", Kind: Histogram, Help: "Time of exports to the collector.", Labels: []Label{outcomes},
+		Name: "telemetry_export_duration_seconds", Unit: "seconds", Kind: Histogram, Help: "Time of attempts to export to the collector.", Labels: []Label{signals, outcomes},
 	}
 	queueLength = &Instrument{
-		Name: "telemetry_queue_length", Kind: Gauge, Help: "Spans that wait for export.",
+		Name: "telemetry_queue_length", Kind: Gauge, Help: "Spans, records and metrics that wait to be put into a batch.", Labels: []Label{signals},
 	}
 	spoolBytes = &Instrument{
-		Name: "telemetry_spool_bytes", Unit: "bytes", Kind: Gauge, Help: "Bytes on disk that wait for the collector.",
+		Name: "telemetry_spool_bytes", Unit: "bytes", Kind: Gauge, Help: "Bytes on disk that wait for the collector.", Labels: []Label{signals},
 	}
 	traceStoreBytes = &Instrument{
 		Name: "telemetry_trace_store_bytes", Unit: "bytes", Kind: Gauge, Help: "Memory of the traces that the node keeps.",

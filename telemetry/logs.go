@@ -21,8 +21,10 @@ import (
 
 // logSink is the daemon's log: one handler, one level that can be changed.
 type logSink struct {
-	level   slog.LevelVar
-	handler slog.Handler
+	level slog.LevelVar
+	// local is the log on this node, handler that and the export.
+	local, handler slog.Handler
+	exported       atomic.Pointer[exporter]
 	// global: logrus is ours and follows the level.
 	global atomic.Bool
 }
@@ -41,12 +43,13 @@ func newLogSink(c Config) (*logSink, error) {
 	options := &slog.HandlerOptions{Level: &s.level}
 	switch cmp.Or(c.LogFormat, "text") {
 	case "text":
-		s.handler = withTrace{slog.NewTextHandler(out, options)}
+		s.local = withTrace{slog.NewTextHandler(out, options)}
 	case "json":
-		s.handler = withTrace{slog.NewJSONHandler(out, options)}
+		s.local = withTrace{slog.NewJSONHandler(out, options)}
 	default:
 		return nil, fmt.Errorf("%w: log format %q is neither text nor json", pod.ErrInvalid, c.LogFormat)
 	}
+	s.handler = exportedLog{Handler: s.local, to: &s.exported}
 	return s, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -47,9 +48,14 @@ func (t *Telemetry) receiveTraces(m *collectortrace.ExportTraceServiceRequest) (
 				bundle = append(bundle, &tracepb.ScopeSpans{Scope: ss.GetScope(), Spans: export, SchemaUrl: ss.GetSchemaUrl()})
 			}
 		}
-		if t.queue != nil && len(bundle) > 0 {
+		if t.spans != nil && len(bundle) > 0 {
 			t.completeResource(rs.GetResource())
-			t.queue.put(item{received: &tracepb.ResourceSpans{Resource: rs.GetResource(), ScopeSpans: bundle, SchemaUrl: rs.GetSchemaUrl()}})
+			export := &tracepb.ResourceSpans{Resource: rs.GetResource(), ScopeSpans: bundle, SchemaUrl: rs.GetSchemaUrl()}
+			count := 0
+			for _, scope := range bundle {
+				count += len(scope.GetSpans())
+			}
+			t.spans.put(item{what: export, count: count, size: proto.Size(export)})
 		}
 	}
 	t.metrics.add(dropped, float64(refused), "traces", "malformed")
@@ -102,8 +108,8 @@ const (
 // receiveMetrics adds what monitors counted to the daemon's families, and passes it
 // on to the collector.
 func (t *Telemetry) receiveMetrics(m *collectormetrics.ExportMetricsServiceRequest) {
-	points := 0
 	for _, rm := range m.GetResourceMetrics() {
+		points := 0
 		resource := protoMap(rm.GetResource().GetAttributes())
 		for _, sm := range rm.GetScopeMetrics() {
 			for _, metric := range sm.GetMetrics() {
@@ -114,8 +120,8 @@ func (t *Telemetry) receiveMetrics(m *collectormetrics.ExportMetricsServiceReque
 			}
 		}
 		t.completeResource(rm.GetResource())
+		t.points.put(item{what: rm, count: points, size: proto.Size(rm)})
 	}
-	t.points.put(m, points)
 }
 
 func (t *Telemetry) receivePoint(name string, p *metricspb.NumberDataPoint, resource map[string]any) {
@@ -158,8 +164,9 @@ const maxLogRecords = 64
 // is also written to the daemon's log; output of containers (records with
 // log.iostream) never is.
 func (t *Telemetry) receiveLogs(m *collectorlogs.ExportLogsServiceRequest) {
-	written, records := 0, 0
+	written := 0
 	for _, rl := range m.GetResourceLogs() {
+		records := 0
 		resource := protoMap(rl.GetResource().GetAttributes())
 		for _, sl := range rl.GetScopeLogs() {
 			for _, r := range sl.GetLogRecords() {
@@ -176,8 +183,8 @@ func (t *Telemetry) receiveLogs(m *collectorlogs.ExportLogsServiceRequest) {
 			}
 		}
 		t.completeResource(rl.GetResource())
+		t.records.put(item{what: rl, count: records, size: proto.Size(rl)})
 	}
-	t.logRecords.put(m, records)
 }
 
 func (t *Telemetry) writeReceived(r *logspb.LogRecord, attrs, resource map[string]any) {
@@ -204,5 +211,5 @@ func (t *Telemetry) writeReceived(r *logspb.LogRecord, attrs, resource map[strin
 			line.AddAttrs(slog.Any(key, value))
 		}
 	}
-	_ = t.logs.handler.Handle(ctx, line) // a log that cannot be written cannot be told
+	_ = t.logs.local.Handle(ctx, line) // a log that cannot be written cannot be told
 }

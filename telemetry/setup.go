@@ -20,6 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -33,15 +34,20 @@ type Telemetry struct {
 	store    *store
 	live     *live
 	ended    *endedSpans
-	queue    *queue // nil: nothing is exported
-	// logRecords and points pass on what monitors report; nil where not exported.
-	logRecords, points *forwarder
-	logs               *logSink
-	account            *account
+	logs     *logSink
+	account  *account
+
+	// The way to the collector, nil for what is not exported.
+	spans, records, points *exporter
+	reader                 *metricReader
+	spool                  *spool
 
 	mu         sync.Mutex // guards containers
 	containers func(io.Writer) error
 }
+
+// ownSpanSize is what a span of our own takes in a batch, in bytes, roughly.
+const ownSpanSize = 1 << 10
 
 // shutdownBound is how long Shutdown takes at most when its context has no bound.
 const shutdownBound = 5 * time.Second
@@ -54,61 +60,65 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 	if t.logs, err = newLogSink(c); err != nil {
 		return nil, err
 	}
-	settings, notes := readExportSettings(c)
-	sampler, more := readSampler(c)
-	notes = append(notes, more...)
+	e := &environment{}
+	sampler := e.readSampler(c)
 	if t.resource, err = newResource(ctx, c); err != nil {
-		notes = append(notes, err.Error()) // what could be found out is used
+		e.note("%s", err) // what could be found out is used
 	}
 	t.service = textOf(t.resource.Set(), semconv.ServiceNameKey)
 	t.live = newLive(t.service)
-	if settings.enabled {
-		if err := t.startExport(ctx, c, settings); err != nil {
-			return nil, err
-		}
-	}
-	if err := t.startForwarders(ctx, c); err != nil {
+	t.ended = newEndedSpans(t.takeOwn)
+	if err := t.startExport(ctx, c, e); err != nil {
 		return nil, errors.Join(err, t.Shutdown(ctx))
 	}
-	t.ended = newEndedSpans(t.takeOwn)
 	t.provider = sdktrace.NewTracerProvider(
 		sdktrace.WithResource(t.resource),
 		sdktrace.WithSampler(nodeSampler{sampler, c.ExportReads}),
 		sdktrace.WithSpanProcessor(processor{t, c.SpanStarted}),
 	)
 	t.registerSelf(c)
-	for _, n := range notes {
+	for _, n := range e.notes {
 		t.Logger().WarnContext(ctx, "telemetry setting passed over", "cause", n)
 	}
 	return t, nil
 }
 
-func (t *Telemetry) startExport(ctx context.Context, c Config, s exportSettings) error {
-	client, err := newClient(c, s.protocol)
-	if err != nil {
-		return err
-	}
-	var sp *spool
-	if c.SpoolDir != "" {
-		if sp, err = openSpool(c.SpoolDir, c.SpoolBytes); err != nil {
+// startExport opens the way to the collector for each signal that has one.
+func (t *Telemetry) startExport(ctx context.Context, c Config, e *environment) error {
+	version, _ := build(c)
+	report := t.logs.occasionally("telemetry export is failing", time.Minute)
+	for _, way := range []struct {
+		of       signal
+		to       **exporter
+		assemble func([]item) (proto.Message, int)
+	}{
+		{traces, &t.spans, assembleTraces},
+		{logs, &t.records, assembleLogs(protoResource(t.resource), version)},
+		{metered, &t.points, assembleMetrics},
+	} {
+		settings, enabled, err := e.readExportSettings(c, way.of)
+		if err != nil {
 			return err
 		}
+		if !enabled {
+			continue
+		}
+		if t.spool == nil && c.SpoolDir != "" {
+			if t.spool, err = openSpool(c.SpoolDir, c.SpoolBytes); err != nil {
+				return err
+			}
+		}
+		wire, err := newTransport(settings, way.of, "OTel-OTLP-Exporter-Vitrine/"+version)
+		if err != nil {
+			return err
+		}
+		*way.to = startExporter(ctx, way.of, settings, way.assemble, wire, t.metrics, t.spool, report)
+		if way.of == metered {
+			t.reader = startMetricReader(t, settings, version)
+		}
 	}
-	report := t.logs.occasionally("telemetry export is failing", time.Minute)
-	if t.queue, err = startQueue(ctx, client, s, t.metrics, sp, report); err != nil {
-		return err
-	}
+	t.logs.exported.Store(t.records)
 	return nil
-}
-
-// startForwarders begins passing on the logs and metrics of monitors, where they are exported.
-func (t *Telemetry) startForwarders(ctx context.Context, c Config) (err error) {
-	report := t.logs.occasionally("telemetry export is failing", time.Minute)
-	if t.logRecords, err = startForwarder(ctx, c, "logs", t.metrics, report); err != nil {
-		return err
-	}
-	t.points, err = startForwarder(ctx, c, "metrics", t.metrics, report)
-	return err
 }
 
 // Shutdown sends what waits for export and stops, within ctx or, when that has no
@@ -122,12 +132,15 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t.ended != nil {
 		t.ended.close()
 	}
-	t.logRecords.Close(ctx)
-	t.points.Close(ctx)
-	if t.queue == nil {
-		return nil
+	t.reader.Close(ctx)
+	// All at once: a collector that is gone takes its time from each.
+	var parts sync.WaitGroup
+	failed := make([]error, 3)
+	for n, e := range []*exporter{t.spans, t.records, t.points} {
+		parts.Go(func() { failed[n] = e.Close(ctx) })
 	}
-	if err := t.queue.Close(ctx); err != nil {
+	parts.Wait()
+	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("stop telemetry export: %w", err)
 	}
 	return nil
@@ -178,8 +191,8 @@ func (t *Telemetry) takeOwn(s sdktrace.ReadOnlySpan) {
 	t.metrics.add(spansEnded, 1, "daemon")
 	t.take(&r)
 	t.live.end(s.SpanContext().SpanID()) // after it is in the store: never in neither
-	if t.queue != nil && r.sampled {
-		t.queue.put(item{own: s})
+	if r.sampled {
+		t.spans.put(item{what: s, count: 1, size: ownSpanSize})
 	}
 }
 
@@ -197,7 +210,7 @@ func (t *Telemetry) take(r *record) (fresh bool) {
 	case tooLong:
 		t.metrics.add(dropped, 1, "traces", "trace_too_long")
 	}
-	t.metrics.span(r, r.sampled || t.queue == nil)
+	t.metrics.span(r, r.sampled || t.spans == nil)
 	return true
 }
 
@@ -263,14 +276,17 @@ func (t *Telemetry) registerSelf(c Config) {
 			})
 		}
 	}
+	exporters := map[signal]*exporter{traces: t.spans, logs: t.records, metered: t.points}
 	m.provide(queueLength, func(emit func(float64, ...string)) {
-		if t.queue != nil {
-			emit(float64(len(t.queue.items)))
+		for of, e := range exporters {
+			emit(float64(e.waiting()), string(of))
 		}
 	})
 	m.provide(spoolBytes, func(emit func(float64, ...string)) {
-		if t.queue != nil && t.queue.spool != nil {
-			emit(float64(t.queue.spool.size()))
+		for of := range exporters {
+			if t.spool != nil {
+				emit(float64(t.spool.size(of)), string(of))
+			}
 		}
 	})
 	m.provide(traceStoreBytes, func(emit func(float64, ...string)) {

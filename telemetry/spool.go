@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,43 +12,50 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"google.golang.org/protobuf/proto"
-
-	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
-// spool keeps batches of spans on disk while no collector takes them:
+// spool keeps batches of all signals on disk while no collector takes them:
 //
 //	DIR/
-//	├── 00000000000000000007-512.traces   TracesData, protobuf; number-spans
-//	└── 00000000000000000008-90.traces
+//	├── 00000000000000000007-512-9ab03c11.traces   an export request, protobuf
+//	├── 00000000000000000008-90-00c4e1d7.logs      NUMBER-COUNT-CRC32C.SIGNAL
+//	└── 00000000000000000009-311-7715aa20.metrics
 //
-// Numbers grow. A batch is written beside its place and renamed; it is not synced,
-// a crash of the machine may lose it. The spool is used by one goroutine; size is
-// read by others.
+// Numbers grow. A batch is written beside its place and renamed; it is not synced: a
+// crash of the machine may lose it, and the checksum tells. The bytes are shared by
+// the signals: when they are used up, the oldest batch of the signal that has the
+// most gives way, so that a flood of one leaves the others. Safe for concurrent use.
 type spool struct {
 	dir   string
 	limit int64
 
 	mu    sync.Mutex // guards the rest
-	files []spooled
+	files map[signal][]spooled
+	bytes map[signal]int64
 	next  uint64
-	bytes int64
 }
 
+// spooled is one batch in the spool.
 type spooled struct {
-	name   string
+	of     signal
 	number uint64
-	spans  int
+	count  int
+	sum    uint32
 	bytes  int64
 }
 
-// maxBatchFile bounds what is read back, in bytes.
+func (f spooled) name() string {
+	return fmt.Sprintf("%020d-%d-%08x.%s", f.number, f.count, f.sum, f.of)
+}
+
+// maxBatchFile bounds a batch, in bytes.
 const maxBatchFile = 64 << 20
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// openSpool takes up what an earlier daemon has left. 0 is 64 MiB.
 func openSpool(dir string, limit int64) (*spool, error) {
-	s := &spool{dir: dir, limit: cmp.Or(limit, 64<<20), next: 1}
+	s := &spool{dir: dir, limit: cmp.Or(limit, 64<<20), next: 1, files: map[signal][]spooled{}, bytes: map[signal]int64{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open telemetry spool: %w", err)
 	}
@@ -63,102 +71,124 @@ func openSpool(dir string, limit int64) (*spool, error) {
 			}
 			continue
 		}
-		s.files = append(s.files, f)
-		s.bytes += f.bytes
+		s.files[f.of] = append(s.files[f.of], f)
+		s.bytes[f.of] += f.bytes
 		s.next = max(s.next, f.number+1)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open telemetry spool: %w", err)
 	}
-	slices.SortFunc(s.files, func(a, b spooled) int { return cmp.Compare(a.number, b.number) })
+	for _, files := range s.files {
+		slices.SortFunc(files, func(a, b spooled) int { return cmp.Compare(a.number, b.number) })
+	}
 	return s, nil
 }
 
 func parseSpooled(e fs.DirEntry) (f spooled, ok bool) {
-	stem, isBatch := strings.CutSuffix(e.Name(), ".traces")
-	number, spans, found := strings.Cut(stem, "-")
-	if !isBatch || !found {
+	stem, kind, _ := strings.Cut(e.Name(), ".")
+	parts := strings.Split(stem, "-")
+	if !slices.Contains([]signal{traces, logs, metered}, signal(kind)) || len(parts) != 3 {
 		return f, false
 	}
-	n, err1 := strconv.ParseUint(number, 10, 63)
-	count, err2 := strconv.Atoi(spans)
-	info, err3 := e.Info()
-	if err1 != nil || err2 != nil || err3 != nil || !info.Mode().IsRegular() {
+	number, err1 := strconv.ParseUint(parts[0], 10, 63)
+	count, err2 := strconv.Atoi(parts[1])
+	sum, err3 := strconv.ParseUint(parts[2], 16, 32)
+	info, err4 := e.Info()
+	if errors.Join(err1, err2, err3, err4) != nil || !info.Mode().IsRegular() {
 		return f, false
 	}
-	return spooled{e.Name(), n, count, info.Size()}, true
+	return spooled{signal(kind), number, count, uint32(sum), info.Size()}, true
 }
 
-// put keeps a batch and returns how many spans had to give way, those of the batch
-// itself when it could not be written.
-func (s *spool) put(spans []*tracepb.ResourceSpans, count int) (lost int, err error) {
-	raw, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
-	if err != nil {
-		return count, fmt.Errorf("keep %d spans: %w", count, err)
-	}
+// put keeps a batch and returns what had to give way, by signal; the batch itself
+// when it could not be written or is larger than the spool.
+func (s *spool) put(of signal, b batch) (lost map[signal]int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	size := int64(len(raw))
+	lost = map[signal]int{}
+	size := int64(len(b.raw))
 	if size > min(s.limit, maxBatchFile) {
-		return count, nil
+		lost[of] += b.count
+		return lost, fmt.Errorf("keep %d %s: %d bytes, and the spool has room for %d", b.count, of, size, min(s.limit, maxBatchFile))
 	}
-	for len(s.files) > 0 && s.bytes+size > s.limit {
-		lost += s.files[0].spans
-		s.removeFirst()
+	for s.total()+size > s.limit {
+		largest := s.largest()
+		lost[largest] += s.files[largest][0].count
+		s.removeFirst(largest)
 	}
-	f := spooled{fmt.Sprintf("%020d-%d.traces", s.next, count), s.next, count, size}
-	path := filepath.Join(s.dir, f.name)
-	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
-		return lost + count, errors.Join(fmt.Errorf("keep %d spans: %w", count, err), os.Remove(path+".new"))
+	f := spooled{of, s.next, b.count, crc32.Checksum(b.raw, castagnoli), size}
+	path := filepath.Join(s.dir, f.name())
+	if err := os.WriteFile(path+".new", b.raw, 0o600); err != nil {
+		lost[of] += b.count
+		return lost, errors.Join(fmt.Errorf("keep %d %s: %w", b.count, of, err), os.Remove(path+".new"))
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return lost + count, fmt.Errorf("keep %d spans: %w", count, err)
+		lost[of] += b.count
+		return lost, fmt.Errorf("keep %d %s: %w", b.count, of, err)
 	}
 	s.next++
-	s.files = append(s.files, f)
-	s.bytes += size
+	s.files[of] = append(s.files[of], f)
+	s.bytes[of] += size
 	return lost, nil
 }
 
-// oldest reads the oldest batch; done removes it. Batches that cannot be read are
-// removed on the way. Without a batch, spans is nil.
-func (s *spool) oldest() (spans []*tracepb.ResourceSpans, count int, done func()) {
+func (s *spool) total() (sum int64) {
+	for _, n := range s.bytes {
+		sum += n
+	}
+	return sum
+}
+
+// largest is the signal that has the most bytes; there is one with a batch.
+func (s *spool) largest() (of signal) {
+	for _, candidate := range []signal{traces, logs, metered} {
+		if len(s.files[candidate]) > 0 && (of == "" || s.bytes[candidate] > s.bytes[of]) {
+			of = candidate
+		}
+	}
+	return of
+}
+
+// oldest reads a signal's oldest batch, which stays until it is sent. Batches that
+// are damaged are removed on the way and counted. ok is false without a batch.
+func (s *spool) oldest(of signal) (b batch, damaged int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.files) > 0 {
-		f := s.files[0]
-		var data tracepb.TracesData
-		raw, err := readBounded(filepath.Join(s.dir, f.name))
-		if err == nil {
-			err = proto.Unmarshal(raw, &data)
+	for len(s.files[of]) > 0 {
+		f := s.files[of][0]
+		raw, err := readBounded(filepath.Join(s.dir, f.name()))
+		if err == nil && len(raw) > 0 && crc32.Checksum(raw, castagnoli) == f.sum {
+			return batch{raw: raw, count: f.count, sent: func() { s.remove(f) }}, damaged, true
 		}
-		if err == nil && len(data.ResourceSpans) > 0 {
-			return data.ResourceSpans, f.spans, func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if len(s.files) > 0 && s.files[0].name == f.name {
-					s.removeFirst()
-				}
-			}
-		}
-		s.removeFirst()
+		damaged += f.count
+		s.removeFirst(of)
 	}
-	return nil, 0, func() {}
+	return batch{}, damaged, false
+}
+
+// remove forgets the oldest batch of a signal, if f is still that.
+func (s *spool) remove(f spooled) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if files := s.files[f.of]; len(files) > 0 && files[0] == f {
+		s.removeFirst(f.of)
+	}
 }
 
 // removeFirst forgets the oldest batch also when its file cannot be removed: the
 // next opening finds it again.
-func (s *spool) removeFirst() {
-	f := s.files[0]
-	s.files = s.files[1:]
-	s.bytes -= f.bytes
-	_ = os.Remove(filepath.Join(s.dir, f.name))
+func (s *spool) removeFirst(of signal) {
+	f := s.files[of][0]
+	s.files[of] = s.files[of][1:]
+	s.bytes[of] -= f.bytes
+	_ = os.Remove(filepath.Join(s.dir, f.name()))
 }
 
-func (s *spool) size() int64 {
+// size is what a signal has in the spool, in bytes.
+func (s *spool) size(of signal) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.bytes
+	return s.bytes[of]
 }
 
 func readBounded(path string) ([]byte, error) {

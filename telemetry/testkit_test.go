@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
@@ -81,6 +83,8 @@ type collector struct {
 	mu      sync.Mutex
 	spans   []*tracepb.ResourceSpans
 	headers []string
+	logs    logCollector
+	metrics metricCollector
 	// hold delays each answer until it is closed; nil: none.
 	hold chan struct{}
 }
@@ -131,6 +135,8 @@ func (c *collector) serveGRPC(t *testing.T, options ...grpc.ServerOption) (addre
 	}
 	server := grpc.NewServer(options...)
 	collectortrace.RegisterTraceServiceServer(server, c)
+	collectorlogs.RegisterLogsServiceServer(server, &c.logs)
+	collectormetrics.RegisterMetricsServiceServer(server, &c.metrics)
 	var done sync.WaitGroup
 	done.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() { server.Stop(); done.Wait() })
@@ -164,10 +170,10 @@ func sample(t *testing.T, tel *Telemetry, series string) string {
 // eventually waits for what another goroutine does.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen within 10 s", what)
+			t.Fatalf("%s did not happen within a minute", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -3,13 +3,19 @@ package telemetry
 import (
 	"compress/gzip"
 	"context"
+	"encoding/hex"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
@@ -17,6 +23,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // logCollector keeps what it is sent.
@@ -38,14 +46,26 @@ func (c *logCollector) Export(ctx context.Context, r *collectorlogs.ExportLogsSe
 
 func (c *logCollector) check(t *testing.T, tenant string) {
 	t.Helper()
-	eventually(t, "the export", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.got) > 0 })
+	eventually(t, "the export", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return strings.Contains(fmt.Sprint(c.got), "vitrine-monitor")
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keys := map[string]string{}
-	for _, a := range c.got[0].GetResource().GetAttributes() {
+	var from *logspb.ResourceLogs
+	for _, rl := range c.got { // the daemon's own log arrives as well
+		for _, a := range rl.GetResource().GetAttributes() {
+			if a.GetValue().GetStringValue() == "vitrine-monitor" {
+				from = rl
+			}
+		}
+	}
+	for _, a := range from.GetResource().GetAttributes() {
 		keys[a.GetKey()] = a.GetValue().GetStringValue()
 	}
-	if keys["service.name"] != "vitrine-monitor" || keys["k8s.node.name"] != "node-7" || len(c.got[0].GetScopeLogs()[0].GetLogRecords()) != 1 || len(c.headers) != 1 || c.headers[0] != tenant {
+	if keys["service.name"] != "vitrine-monitor" || keys["k8s.node.name"] != "node-7" || len(from.GetScopeLogs()[0].GetLogRecords()) != 1 || c.headers[0] != tenant {
 		t.Errorf("arrived %v with headers %v", c.got, c.headers)
 	}
 }
@@ -75,12 +95,12 @@ func TestLogsOfMonitorsReachAGRPCCollectorCompressed(t *testing.T) {
 	env(t, "OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue%20team,broken")
 	env(t, "OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
 	tel, _ := start(t, Config{NodeName: "node-7"})
-	if tel.queue != nil {
+	if tel.spans != nil {
 		t.Error("an endpoint for logs switched the export of traces on")
 	}
 	post(t, client(t, receive(t, tel)), "logs", marshal(t, outputLine()))
 	c.check(t, "blue team")
-	eventually(t, "the count", func() bool { return sample(t, tel, `vitrine_telemetry_exported_total{signal="logs"}`) == "1" })
+	eventually(t, "the count", func() bool { return sample(t, tel, `vitrine_telemetry_exported_total{signal="logs"}`) != "0" })
 }
 
 func TestLogsOfMonitorsReachAnHTTPCollector(t *testing.T) {
@@ -122,29 +142,47 @@ func TestReportsThatNoCollectorTakesAreCounted(t *testing.T) {
 	})
 }
 
-func TestEndpointOfASignalFollowsTheSpecification(t *testing.T) {
-	for name, c := range map[string]struct {
-		config  Config
-		env     map[string]string
-		want    string
-		enabled bool
-	}{
-		"nothing":            {},
-		"base, http":         {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:4318/", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "https://c:4318/v1/logs", enabled: true},
-		"own, http":          {env: map[string]string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "https://c:4318/x", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "https://c:4318/x", enabled: true},
-		"base, grpc":         {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, want: "c:4317", enabled: true},
-		"file, traces' path": {config: Config{Endpoint: "http://c:4318/v1/traces", Protocol: protocolHTTP}, want: "http://c:4318/v1/logs", enabled: true},
-		"none wanted":        {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_LOGS_EXPORTER": "none"}},
-		"SDK disabled":       {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for key, value := range c.env {
-				t.Setenv(key, value)
+func TestTheDaemonsLogReachesTheCollectorWithinItsTrace(t *testing.T) {
+	c := &collector{}
+	tel, log := start(t, Config{Endpoint: "http://" + c.serveGRPC(t), ExportDelay: time.Millisecond})
+	ctx, span := Start(tel.Context(t.Context()), "lifecycle.recover")
+	tel.Logger().With("sandbox", pod.ID("abc")).WithGroup("cause").WarnContext(ctx, "coped", "code", 7, slog.Group("deep", "x", true))
+	span.End(nil)
+	tel.Logger().Info("by name", "trace_id", strings.Repeat("ab", 16))
+	tel.Logger().Debug("not of this level")
+	arrived := func() (records []*logspb.LogRecord, service string) {
+		c.logs.mu.Lock()
+		defer c.logs.mu.Unlock()
+		for _, rl := range c.logs.got {
+			for _, a := range rl.GetResource().GetAttributes() {
+				if a.GetKey() == "service.name" {
+					service = a.GetValue().GetStringValue()
+				}
 			}
-			s, enabled := forwardSettings(c.config, "logs")
-			if enabled != c.enabled || enabled && s.Endpoint != c.want {
-				t.Errorf("%q, %v; want %q, %v", s.Endpoint, enabled, c.want, c.enabled)
+			for _, sl := range rl.GetScopeLogs() {
+				records = append(records, sl.GetLogRecords()...)
 			}
-		})
+		}
+		return records, service
+	}
+	eventually(t, "two records", func() bool { records, _ := arrived(); return len(records) >= 2 })
+	records, service := arrived()
+	if len(records) != 2 || service != "vitrined" {
+		t.Fatalf("of %s: %v", service, records)
+	}
+	attrs := map[string]string{}
+	for _, a := range records[0].GetAttributes() {
+		attrs[a.GetKey()] = fmt.Sprint(a.GetValue().GetValue())
+	}
+	sc := trace.SpanContextFromContext(ctx)
+	if records[0].GetBody().GetStringValue() != "coped" || records[0].GetSeverityText() != "WARN" || hex.EncodeToString(records[0].GetTraceId()) != sc.TraceID().String() ||
+		hex.EncodeToString(records[0].GetSpanId()) != sc.SpanID().String() || attrs[string(KeySandboxID)] != "&{abc}" || attrs["cause.code"] != "&{7}" || attrs["cause.deep.x"] != "&{true}" {
+		t.Errorf("record %v, attributes %v", records[0], attrs)
+	}
+	if hex.EncodeToString(records[1].GetTraceId()) != strings.Repeat("ab", 16) || len(records[1].GetAttributes()) != 0 {
+		t.Errorf("record %v", records[1])
+	}
+	if !strings.Contains(log.String(), "coped") {
+		t.Errorf("not in the daemon's own log: %s", log)
 	}
 }
