@@ -57,6 +57,14 @@ type Config struct {
 	// give way. 0: 64 MiB.
 	SpoolBytes int64 `toml:"spool_bytes"`
 
+	// HistoryDir keeps what happened to pods that are gone. Empty: ROOT/history.
+	HistoryDir string `toml:"history_dir"`
+	// HistoryBytes bounds HistoryDir; the oldest gives way. 0: 64 MiB. Negative: no
+	// history is kept.
+	HistoryBytes int64 `toml:"history_bytes"`
+	// HistoryHours is how long it is kept. 0: 24.
+	HistoryHours int `toml:"history_hours"`
+
 	// TraceBytes bounds the memory for the traces that the node keeps. 0: 16 MiB.
 	TraceBytes int `toml:"trace_bytes"`
 

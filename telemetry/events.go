@@ -25,6 +25,7 @@ func (t *Telemetry) Observe(e pod.Event) {
 			t.account.forget(c.ID)
 		}
 	}
+	t.memory.event(e)
 	t.log(e)
 }
 

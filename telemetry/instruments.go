@@ -279,6 +279,12 @@ var (
 	spoolBytes = &Instrument{
 		Name: "telemetry_spool_bytes", Unit: "bytes", Kind: Gauge, Help: "Bytes on disk that wait for the collector.", Labels: []Label{signals},
 	}
+	historyBytes = &Instrument{
+		Name: "telemetry_history_bytes", Unit: "bytes", Kind: Gauge, Help: "Bytes on disk of what the node remembers of pods that are gone.",
+	}
+	historyDropped = &Instrument{
+		Name: "telemetry_history_dropped_total", Kind: Counter, Help: "Entries of the node's history that were not kept: the disk refused them or was too slow.",
+	}
 	traceStoreBytes = &Instrument{
 		Name: "telemetry_trace_store_bytes", Unit: "bytes", Kind: Gauge, Help: "Memory of the traces that the node keeps.",
 		Labels: []Label{{Name: "class", Values: []string{"acts", "reads"}}},
@@ -316,6 +322,6 @@ var Instruments = []*Instrument{
 	events, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes,
 	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
-	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, traceStoreBytes, traceStoreTraces, receiverRequests,
+	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
 	buildInfo, runtimeInfo, configReloadOK, configReloadTime,
 }

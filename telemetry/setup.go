@@ -36,6 +36,7 @@ type Telemetry struct {
 	ended    *endedSpans
 	logs     *logSink
 	account  *account
+	memory   *memory
 
 	// The way to the collector, nil for what is not exported.
 	spans, records, points *exporter
@@ -76,6 +77,9 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 		sdktrace.WithSampler(nodeSampler{sampler, c.ExportReads}),
 		sdktrace.WithSpanProcessor(processor{t, c.SpanStarted}),
 	)
+	if t.memory, err = openMemory(t, c); err != nil {
+		e.notes = append(e.notes, err.Error()) // a node without a history is better than none
+	}
 	t.registerSelf(c)
 	for _, n := range e.notes {
 		t.Logger().WarnContext(ctx, "telemetry setting passed over", "cause", n)
@@ -132,6 +136,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t.ended != nil {
 		t.ended.close()
 	}
+	t.memory.close()
 	t.reader.Close(ctx)
 	// All at once: a collector that is gone takes its time from each.
 	var parts sync.WaitGroup
@@ -177,6 +182,7 @@ func (p processor) OnStart(_ context.Context, s sdktrace.ReadWriteSpan) {
 	if !p.live.begin(s) {
 		p.metrics.add(dropped, 1, "traces", "too_many_live")
 	}
+	p.memory.begun(s)
 	if p.started != nil {
 		p.started(s.Name())
 	}
@@ -211,6 +217,7 @@ func (t *Telemetry) take(r *record) (fresh bool) {
 		t.metrics.add(dropped, 1, "traces", "trace_too_long")
 	}
 	t.metrics.span(r, r.sampled || t.spans == nil)
+	t.memory.ended(r)
 	return true
 }
 
@@ -289,6 +296,7 @@ func (t *Telemetry) registerSelf(c Config) {
 			}
 		}
 	})
+	m.provide(historyBytes, func(emit func(float64, ...string)) { emit(float64(t.memory.store().Size())) })
 	m.provide(traceStoreBytes, func(emit func(float64, ...string)) {
 		t.store.each(func(class string, bytes, _ int) { emit(float64(bytes), class) })
 	})

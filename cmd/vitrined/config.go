@@ -167,6 +167,7 @@ func (c *Config) complete() {
 	if c.Telemetry.SpoolDir == "" {
 		c.Telemetry.SpoolDir = filepath.Join(c.Root, "telemetry")
 	}
+	c.Telemetry.HistoryDir = cmp.Or(c.Telemetry.HistoryDir, filepath.Join(c.Root, "history"))
 	c.Telemetry.Version, c.Telemetry.Revision = version, revision
 }
 
