@@ -16,19 +16,28 @@ import (
 type family struct {
 	name, program, tracepoint string
 	with, without             string
+	// function is a program that makes it at the end of the kernel's function of the
+	// tracepoint's name, and better, where trampolines work; "" if there is none.
+	function string
 }
 
 func families(kernel *btf.Spec) []family {
 	return []family{
 		// The signal program comes first: mark_victim reads its notes.
 		{"eBPF signals", programsProgSignalGenerate, "signal_generate",
-			"a container's end says who sent the signal", "the sender of a signal is not known"},
+			"a container's end says who sent the signal", "the sender of a signal is not known", ""},
 		{"eBPF OOM kills", markVictim(kernel), "mark_victim",
-			"each OOM kill is reported with its victim and the limit that ran out", "OOM kills are counted by the cgroup only, so some verdicts are unknown"},
+			"each OOM kill is reported with its victim and the limit that ran out", "OOM kills are counted by the cgroup only, so some verdicts are unknown", ""},
 		{"eBPF exec", programsProgProcessExec, "sched_process_exec",
-			"processes started in a container are seen", "processes started in a container are not seen"},
+			"processes started in a container are seen", "processes started in a container are not seen", ""},
 		{"eBPF exit", programsProgProcessExit, "sched_process_exit",
-			"the exit status survives the loss of a monitor", "the exit status of a container whose monitor is lost may be unknown"},
+			"the exit status survives the loss of a monitor", "the exit status of a container whose monitor is lost may be unknown", ""},
+		{"eBPF capability denials", programsProgCapCapable, "cap_capable",
+			"capabilities that a container lacks and asks for are in its ledger", "a missing capability is told only while denied syscalls are watched", programsProgCapCapableExit},
+		{"eBPF SELinux denials", programsProgSelinuxAudited, "selinux_audited",
+			"SELinux denials are in a container's ledger", "SELinux denials are not told", ""},
+		{"eBPF start", programsProgInetSockSetState, "inet_sock_set_state",
+			"a container's first listening port and first connection are timed", "a container's first listening port and first connection are not timed", ""},
 	}
 }
 
@@ -73,10 +82,7 @@ var errAbsent = errors.New("the kernel has no such tracepoint")
 // one of another version ends only after ours has begun, so nothing is missed, and an
 // event in between is told twice.
 func (p *Programs) attach(spec *cebpf.CollectionSpec, kernel *btf.Spec, f family) (link.Link, error) {
-	if tracepoint(kernel, f.tracepoint) == nil {
-		return nil, fmt.Errorf("%s: %w", f.tracepoint, errAbsent)
-	}
-	program, err := p.load(spec, f.program)
+	program, err := p.choose(spec, kernel, f)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +108,22 @@ func (p *Programs) attach(spec *cebpf.CollectionSpec, kernel *btf.Spec, f family
 		return nil, errors.Join(fmt.Errorf("pin link of %s: %w", f.tracepoint, err), l.Close())
 	}
 	return l, nil
+}
+
+// choose loads the better of a family's programs that the kernel takes.
+func (p *Programs) choose(spec *cebpf.CollectionSpec, kernel *btf.Spec, f family) (*cebpf.Program, error) {
+	var refused error
+	if f.function != "" {
+		program, err := p.load(spec, f.function)
+		if err == nil {
+			return program, nil
+		}
+		refused = err
+	}
+	if tracepoint(kernel, f.tracepoint) == nil {
+		return nil, errors.Join(refused, fmt.Errorf("%s: %w", f.tracepoint, errAbsent))
+	}
+	return p.load(spec, f.program)
 }
 
 // load loads one program alone, so that one refusal costs one observation.

@@ -13,3 +13,4 @@
 package ebpf
 
 //go:generate bpf/generate
+//go:generate go run ./numbers

@@ -15,15 +15,20 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v1/
+//	  v2/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    events, lost, settings, killed
-//	    link-<program>      keeps the program attached
-const layout = "v1"
+//	    denials             struct denial_key → struct denial
+//	    denial_uses         cgroup id → struct denial_use
+//	    starts              cgroup id → struct start
+//	    listeners           struct listener → cgroup id
+//	    link-<tracepoint>   keeps the program attached
+const layout = "v2"
 
 // scratch is nobody's memory from one event to the next.
-var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch}
+var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch,
+	programsMapDenials, programsMapDenialUses, programsMapStarts, programsMapListeners}
 
 // openMaps takes over the pinned maps, or makes and pins them.
 func openMaps(spec *cebpf.CollectionSpec, dir string) (map[string]*cebpf.Map, error) {

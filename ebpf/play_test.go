@@ -3,6 +3,7 @@ package ebpf_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,18 @@ func play(part []string) {
 		check(err)
 		defaultAction(unix.SIGSEGV)
 		mem[0] = 1
+	case "listen": // once told to, answer one connection, then wait for the end of input
+		in := make([]byte, 1)
+		os.Stdin.Read(in)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		check(err)
+		fmt.Println(l.Addr().(*net.TCPAddr).Port)
+		c, err := l.Accept()
+		check(err)
+		c.Close()
+		os.Stdin.Read(in)
+	case "denied":
+		playDenied(part[1])
 	case "open":
 		dropped()
 	}

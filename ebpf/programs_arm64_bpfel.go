@@ -20,6 +20,32 @@ type programsContainer struct {
 	OomKills uint64
 }
 
+type programsDenial struct {
+	_      structs.HostLayout
+	Count  uint64
+	First  uint64
+	Last   uint64
+	Tgid   uint32
+	NsTgid uint32
+	Comm   [16]uint8
+}
+
+type programsDenialKey struct {
+	_       structs.HostLayout
+	Cgroup  uint64
+	Layer   uint32
+	Syscall int32
+	What    uint32
+	Error   uint32
+	Path    [96]uint8
+}
+
+type programsDenialUse struct {
+	_       structs.HostLayout
+	Entries uint64
+	Lost    uint64
+}
+
 type programsExec struct {
 	_        structs.HostLayout
 	Filename [128]uint8
@@ -61,6 +87,16 @@ type programsLastKey struct {
 	Init   uint32
 }
 
+type programsLayer uint32
+
+const (
+	programsLayerLAYER_SECCOMP    programsLayer = 1
+	programsLayerLAYER_CAPABILITY programsLayer = 2
+	programsLayerLAYER_SELINUX    programsLayer = 3
+	programsLayerLAYER_READ_ONLY  programsLayer = 4
+	programsLayerLAYER_PERMISSION programsLayer = 5
+)
+
 type programsLevel uint32
 
 const (
@@ -69,6 +105,12 @@ const (
 	programsLevelLEVEL_CONTAINER programsLevel = 2
 	programsLevelLEVEL_ABOVE     programsLevel = 3
 )
+
+type programsListener struct {
+	_    structs.HostLayout
+	Net  uint64
+	Port uint64
+}
 
 type programsOom struct {
 	_           structs.HostLayout
@@ -107,6 +149,18 @@ type programsSignal struct {
 	Pad     uint32
 }
 
+type programsStart struct {
+	_          structs.HostLayout
+	Cloned     uint64
+	Exec       uint64
+	Listen     uint64
+	Connection uint64
+	AtExec     programsUse
+	AtListen   programsUse
+	Port       uint32
+	Pad        uint32
+}
+
 type programsTask struct {
 	_      structs.HostLayout
 	Pid    uint32
@@ -117,28 +171,49 @@ type programsTask struct {
 	Comm   [16]uint8
 }
 
+type programsUse struct {
+	_           structs.HostLayout
+	MinorFaults uint64
+	MajorFaults uint64
+	ReadBytes   uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	programsMapContainers      = "containers"
-	programsMapEvents          = "events"
-	programsMapKilled          = "killed"
-	programsMapLast            = "last"
-	programsMapLost            = "lost"
-	programsMapScratch         = "scratch"
-	programsMapSettings        = "settings"
-	programsProgMarkVictim     = "mark_victim"
-	programsProgMarkVictimPid  = "mark_victim_pid"
-	programsProgProcessExec    = "process_exec"
-	programsProgProcessExit    = "process_exit"
-	programsProgSignalGenerate = "signal_generate"
-	programsVarUnusedContainer = "unused_container"
-	programsVarUnusedFlag      = "unused_flag"
-	programsVarUnusedKind      = "unused_kind"
-	programsVarUnusedLastKey   = "unused_last_key"
-	programsVarUnusedLevel     = "unused_level"
-	programsVarUnusedRecord    = "unused_record"
+	programsMapContainers        = "containers"
+	programsMapDenialUses        = "denial_uses"
+	programsMapDenials           = "denials"
+	programsMapEvents            = "events"
+	programsMapKilled            = "killed"
+	programsMapLast              = "last"
+	programsMapListeners         = "listeners"
+	programsMapLost              = "lost"
+	programsMapScratch           = "scratch"
+	programsMapSettings          = "settings"
+	programsMapStarts            = "starts"
+	programsProgCapCapable       = "cap_capable"
+	programsProgCapCapableExit   = "cap_capable_exit"
+	programsProgInetSockSetState = "inet_sock_set_state"
+	programsProgMarkVictim       = "mark_victim"
+	programsProgMarkVictimPid    = "mark_victim_pid"
+	programsProgProcessExec      = "process_exec"
+	programsProgProcessExit      = "process_exit"
+	programsProgSelinuxAudited   = "selinux_audited"
+	programsProgSignalGenerate   = "signal_generate"
+	programsVarUnusedContainer   = "unused_container"
+	programsVarUnusedDenial      = "unused_denial"
+	programsVarUnusedDenialKey   = "unused_denial_key"
+	programsVarUnusedDenialUse   = "unused_denial_use"
+	programsVarUnusedFlag        = "unused_flag"
+	programsVarUnusedKind        = "unused_kind"
+	programsVarUnusedLastKey     = "unused_last_key"
+	programsVarUnusedLayer       = "unused_layer"
+	programsVarUnusedLevel       = "unused_level"
+	programsVarUnusedListener    = "unused_listener"
+	programsVarUnusedRecord      = "unused_record"
+	programsVarUnusedStart       = "unused_start"
 )
 
 // loadPrograms returns the embedded CollectionSpec for programs.
@@ -183,11 +258,15 @@ type programsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsProgramSpecs struct {
-	MarkVictim     *ebpf.ProgramSpec `ebpf:"mark_victim"`
-	MarkVictimPid  *ebpf.ProgramSpec `ebpf:"mark_victim_pid"`
-	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
-	SignalGenerate *ebpf.ProgramSpec `ebpf:"signal_generate"`
+	CapCapable       *ebpf.ProgramSpec `ebpf:"cap_capable"`
+	CapCapableExit   *ebpf.ProgramSpec `ebpf:"cap_capable_exit"`
+	InetSockSetState *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	MarkVictim       *ebpf.ProgramSpec `ebpf:"mark_victim"`
+	MarkVictimPid    *ebpf.ProgramSpec `ebpf:"mark_victim_pid"`
+	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
+	SelinuxAudited   *ebpf.ProgramSpec `ebpf:"selinux_audited"`
+	SignalGenerate   *ebpf.ProgramSpec `ebpf:"signal_generate"`
 }
 
 // programsMapSpecs contains maps before they are loaded into the kernel.
@@ -195,12 +274,16 @@ type programsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsMapSpecs struct {
 	Containers *ebpf.MapSpec `ebpf:"containers"`
+	DenialUses *ebpf.MapSpec `ebpf:"denial_uses"`
+	Denials    *ebpf.MapSpec `ebpf:"denials"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Killed     *ebpf.MapSpec `ebpf:"killed"`
 	Last       *ebpf.MapSpec `ebpf:"last"`
+	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
 	Lost       *ebpf.MapSpec `ebpf:"lost"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Starts     *ebpf.MapSpec `ebpf:"starts"`
 }
 
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -208,11 +291,17 @@ type programsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsVariableSpecs struct {
 	UnusedContainer *ebpf.VariableSpec `ebpf:"unused_container"`
+	UnusedDenial    *ebpf.VariableSpec `ebpf:"unused_denial"`
+	UnusedDenialKey *ebpf.VariableSpec `ebpf:"unused_denial_key"`
+	UnusedDenialUse *ebpf.VariableSpec `ebpf:"unused_denial_use"`
 	UnusedFlag      *ebpf.VariableSpec `ebpf:"unused_flag"`
 	UnusedKind      *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedLastKey   *ebpf.VariableSpec `ebpf:"unused_last_key"`
+	UnusedLayer     *ebpf.VariableSpec `ebpf:"unused_layer"`
 	UnusedLevel     *ebpf.VariableSpec `ebpf:"unused_level"`
+	UnusedListener  *ebpf.VariableSpec `ebpf:"unused_listener"`
 	UnusedRecord    *ebpf.VariableSpec `ebpf:"unused_record"`
+	UnusedStart     *ebpf.VariableSpec `ebpf:"unused_start"`
 }
 
 // programsObjects contains all objects after they have been loaded into the kernel.
@@ -236,23 +325,31 @@ func (o *programsObjects) Close() error {
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsMaps struct {
 	Containers *ebpf.Map `ebpf:"containers"`
+	DenialUses *ebpf.Map `ebpf:"denial_uses"`
+	Denials    *ebpf.Map `ebpf:"denials"`
 	Events     *ebpf.Map `ebpf:"events"`
 	Killed     *ebpf.Map `ebpf:"killed"`
 	Last       *ebpf.Map `ebpf:"last"`
+	Listeners  *ebpf.Map `ebpf:"listeners"`
 	Lost       *ebpf.Map `ebpf:"lost"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Settings   *ebpf.Map `ebpf:"settings"`
+	Starts     *ebpf.Map `ebpf:"starts"`
 }
 
 func (m *programsMaps) Close() error {
 	return _ProgramsClose(
 		m.Containers,
+		m.DenialUses,
+		m.Denials,
 		m.Events,
 		m.Killed,
 		m.Last,
+		m.Listeners,
 		m.Lost,
 		m.Scratch,
 		m.Settings,
+		m.Starts,
 	)
 }
 
@@ -261,30 +358,44 @@ func (m *programsMaps) Close() error {
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsVariables struct {
 	UnusedContainer *ebpf.Variable `ebpf:"unused_container"`
+	UnusedDenial    *ebpf.Variable `ebpf:"unused_denial"`
+	UnusedDenialKey *ebpf.Variable `ebpf:"unused_denial_key"`
+	UnusedDenialUse *ebpf.Variable `ebpf:"unused_denial_use"`
 	UnusedFlag      *ebpf.Variable `ebpf:"unused_flag"`
 	UnusedKind      *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedLastKey   *ebpf.Variable `ebpf:"unused_last_key"`
+	UnusedLayer     *ebpf.Variable `ebpf:"unused_layer"`
 	UnusedLevel     *ebpf.Variable `ebpf:"unused_level"`
+	UnusedListener  *ebpf.Variable `ebpf:"unused_listener"`
 	UnusedRecord    *ebpf.Variable `ebpf:"unused_record"`
+	UnusedStart     *ebpf.Variable `ebpf:"unused_start"`
 }
 
 // programsPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsPrograms struct {
-	MarkVictim     *ebpf.Program `ebpf:"mark_victim"`
-	MarkVictimPid  *ebpf.Program `ebpf:"mark_victim_pid"`
-	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
-	SignalGenerate *ebpf.Program `ebpf:"signal_generate"`
+	CapCapable       *ebpf.Program `ebpf:"cap_capable"`
+	CapCapableExit   *ebpf.Program `ebpf:"cap_capable_exit"`
+	InetSockSetState *ebpf.Program `ebpf:"inet_sock_set_state"`
+	MarkVictim       *ebpf.Program `ebpf:"mark_victim"`
+	MarkVictimPid    *ebpf.Program `ebpf:"mark_victim_pid"`
+	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
+	SelinuxAudited   *ebpf.Program `ebpf:"selinux_audited"`
+	SignalGenerate   *ebpf.Program `ebpf:"signal_generate"`
 }
 
 func (p *programsPrograms) Close() error {
 	return _ProgramsClose(
+		p.CapCapable,
+		p.CapCapableExit,
+		p.InetSockSetState,
 		p.MarkVictim,
 		p.MarkVictimPid,
 		p.ProcessExec,
 		p.ProcessExit,
+		p.SelinuxAudited,
 		p.SignalGenerate,
 	)
 }

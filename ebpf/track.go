@@ -41,7 +41,8 @@ func (p *Programs) SetInit(cgroup uint64, pid int) error {
 	return nil
 }
 
-// Untrack ends the observation and forgets the cgroup's last records. An unknown cgroup is no error.
+// Untrack ends the observation and forgets the cgroup's last records, ledger
+// and start. An unknown cgroup is no error.
 func (p *Programs) Untrack(cgroup uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,7 +54,7 @@ func (p *Programs) Untrack(cgroup uint64) error {
 	if err != nil {
 		return fmt.Errorf("untrack cgroup %d: %w", cgroup, err)
 	}
-	errs := []error{p.maps[programsMapContainers].Delete(cgroup)}
+	errs := []error{p.maps[programsMapContainers].Delete(cgroup), p.forget(cgroup)}
 	for kind := OOM; kind <= Signal; kind++ {
 		for _, init := range []uint32{0, 1} {
 			err := p.maps[programsMapLast].Delete(programsLastKey{Cgroup: cgroup, Kind: uint32(kind), Init: init})

@@ -26,11 +26,28 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
 	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
+
+/* include/uapi/linux/capability.h, include/linux/security.h */
+#define CAP_SYS_PTRACE 19
+#define CAP_SYS_ADMIN 21
+#define CAP_SYSLOG 34
+#define CAP_OPT_NOAUDIT 2
+
+#define SIGSYS 31
+#define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
+
+#define EPERM 1
+#define EACCES 13
+#define EROFS 30
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -125,11 +142,23 @@ struct sighand_struct {
 	struct k_sigaction action[64];
 };
 
+struct task_io_accounting {
+	__u64 read_bytes;
+};
+
+struct seccomp {
+	int mode;
+};
+
 struct signal_struct {
 	atomic_t live;
 	unsigned int flags;
 	int group_exit_code;
 	short oom_score_adj;
+	/* Of the threads that have ended. */
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	struct task_io_accounting ioac;
 };
 
 struct task_struct {
@@ -143,6 +172,12 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct pid *thread_pid;
 	const struct cred *real_cred;
+	const struct cred *cred;
+	__u64 start_boottime;
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	struct task_io_accounting ioac;
+	struct seccomp seccomp;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
 };
@@ -172,6 +207,50 @@ struct kernel_siginfo {
 
 struct linux_binprm {
 	const char *filename;
+};
+
+struct thread_info___x86 {
+	__u32 status;
+};
+
+struct task_struct___x86 {
+	struct thread_info___x86 thread_info;
+};
+
+struct thread_info___arm {
+	unsigned long flags;
+};
+
+struct task_struct___arm {
+	struct thread_info___arm thread_info;
+};
+
+struct pt_regs___x86 {
+	unsigned long r10, r9, r8, dx, si, di, orig_ax;
+};
+
+struct pt_regs___arm {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+
+struct selinux_audit_data {
+	__u32 denied;
+};
+
+typedef struct {
+	void *net;
+} possible_net_t;
+
+struct sock_common {
+	unsigned short skc_family;
+	unsigned short skc_num;
+	possible_net_t skc_net;
+};
+
+struct sock {
+	struct sock_common __sk_common;
 };
 
 #pragma clang attribute pop

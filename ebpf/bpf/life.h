@@ -4,8 +4,6 @@
  */
 #pragma once
 
-#define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
-
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *t, int old_pid, struct linux_binprm *b)
 {
@@ -20,8 +18,10 @@ int BPF_PROG(process_exec, struct task_struct *t, int old_pid, struct linux_binp
 	if (!r)
 		return 0;
 	bpf_probe_read_kernel_str(r->exec.filename, sizeof(r->exec.filename), BPF_CORE_READ(b, filename));
-	if (r->flags & FLAG_INIT)
+	if (r->flags & FLAG_INIT) {
 		remember(r);
+		began(r, t);
+	}
 	emit(r);
 	return 0;
 }
@@ -35,8 +35,10 @@ int BPF_PROG(process_exit, struct task_struct *t)
 	struct record *r;
 	__u64 id = 0;
 
-	if (BPF_CORE_READ(t, signal, live.counter) != 0)
+	if (BPF_CORE_READ(t, signal, live.counter) != 0) {
+		denied_thread(t);
 		return 0;
+	}
 	c = find(memory_css(t), &id);
 	if (!c)
 		return 0;

@@ -9,6 +9,8 @@
 #include "records.h"
 #include "track.h"
 #include "oom.h"
+#include "denial.h"
+#include "start.h"
 #include "life.h"
 #include "signal.h"
 
@@ -21,3 +23,9 @@ const struct last_key *unused_last_key __attribute__((unused));
 const enum kind unused_kind __attribute__((unused));
 const enum flag unused_flag __attribute__((unused));
 const enum level unused_level __attribute__((unused));
+const struct denial_key *unused_denial_key __attribute__((unused));
+const struct denial *unused_denial __attribute__((unused));
+const struct denial_use *unused_denial_use __attribute__((unused));
+const struct start *unused_start __attribute__((unused));
+const struct listener *unused_listener __attribute__((unused));
+const enum layer unused_layer __attribute__((unused));

@@ -5,7 +5,6 @@
 #pragma once
 
 #define SIGKILL 9
-#define SIGSYS 31
 #define BIT(n) (1ULL << (n))
 
 /* HUP INT QUIT ILL TRAP ABRT BUS FPE KILL SEGV TERM XCPU XFSZ SYS */
@@ -63,6 +62,7 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 		if (kernel && sig == SIGSYS) {
 			r->signal.address = (__u64)BPF_CORE_READ(info, _sifields._sigsys._call_addr);
 			r->signal.syscall = BPF_CORE_READ(info, _sifields._sigsys._syscall);
+			denied_signal(r, t);
 		} else if (kernel) {
 			r->signal.address = (__u64)BPF_CORE_READ(info, _sifields._sigfault._addr);
 		}
