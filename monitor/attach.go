@@ -35,10 +35,8 @@ func (m *monitor) attach(from *conn, msg *wire.Message, fds *descriptors) {
 		from.reply(msg.ID, fault("monitor.attach", launch.KindGone, "the container is not running"), nil)
 		return
 	}
-	c := &client{m: m, conn: from, id: msg.ID}
-	c.in = feeder{c, -1}
-	c.out = [2]sink{{c: c, fd: -1}, {c: c, fd: -1}}
-	c.stalled.fire = c.stall
+	c := &client{conn: from, id: msg.ID}
+	c.prime(m)
 	m.timers = append(m.timers, &c.stalled)
 	m.clients = append(m.clients, c)
 	if msg.Flags&wire.FlagStdin != 0 {
@@ -58,6 +56,13 @@ func (m *monitor) attach(from *conn, msg *wire.Message, fds *descriptors) {
 		}
 	}
 	from.reply(msg.ID, nil, nil)
+}
+
+func (c *client) prime(m *monitor) {
+	c.m = m
+	c.in = feeder{c, -1}
+	c.out = [2]sink{{c: c, fd: -1}, {c: c, fd: -1}}
+	c.stalled.fire = c.stall
 }
 
 func (s *sink) open(fd int) {

@@ -138,6 +138,7 @@ func (m *monitor) shutdown(c *conn, msg *wire.Message) {
 		}
 		s.kill()
 	}
+	m.ending = true
 	s.timer.fire = s.step
 	m.timers = append(m.timers, &s.timer)
 	s.step()
@@ -169,6 +170,7 @@ func (s *shutdown) step() {
 	case s.m.init.state == none || s.m.init.state == told:
 		s.remove()
 	case s.tries == shutdownTries:
+		s.m.ending = false
 		s.conn.reply(s.id, fault("monitor.shutdown", launch.KindInternal, "the container's processes do not end"), nil)
 	default:
 		s.tries++
@@ -195,6 +197,7 @@ func (s *shutdown) remove() {
 
 func (s *shutdown) finish(err *launch.Error) {
 	if err != nil {
+		s.m.ending = false
 		s.conn.reply(s.id, err, nil)
 		return
 	}

@@ -14,10 +14,7 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 	case wire.Create:
 		m.create(c, msg)
 	case wire.Hello:
-		info := wire.Info{Monitor: syscall.Getpid(), Init: m.init.pid, ID: m.config.ID, Request: m.config.Request,
-			Started: m.init.startedAt != 0, Exited: m.init.state == told, Terminal: m.config.Terminal,
-			Stdin: m.config.Stdin, StdinOnce: m.config.StdinOnce}
-		c.reply(msg.ID, nil, info.Append(nil))
+		c.reply(msg.ID, nil, m.info())
 	case wire.Start:
 		m.init.start(c, msg)
 	case wire.Signal:
@@ -41,9 +38,19 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 		c.reply(msg.ID, nil, m.counters().Append(nil))
 	case wire.Shutdown:
 		m.shutdown(c, msg)
+	case wire.Upgrade:
+		m.upgrade.begin(c, msg)
 	default:
 		c.reply(msg.ID, fault("monitor.request", launch.KindInvalid, "the monitor does not know this request"), nil)
 	}
+}
+
+// info is what the monitor says about itself.
+func (m *monitor) info() []byte {
+	info := wire.Info{Monitor: syscall.Getpid(), Init: m.init.pid, ID: m.config.ID, Request: m.config.Request,
+		Started: m.init.startedAt != 0, Exited: m.init.state == told, Terminal: m.config.Terminal,
+		Stdin: m.config.Stdin, StdinOnce: m.config.StdinOnce, Upgrades: m.upgrade.count, Build: build}
+	return info.Append(nil)
 }
 
 func (m *monitor) reopen() *launch.Error {

@@ -24,19 +24,34 @@ const reapEvery = 1000
 
 // Main runs a monitor on the socket that the daemon left it, or the pause process, and
 // returns the process's exit code.
-func Main() int {
-	if args := arguments(); syscall.Getpid() == 1 || len(args) > 1 && args[1] == "pause" {
+// version names the build, for people.
+func Main(version string) int {
+	args := arguments()
+	if syscall.Getpid() == 1 || len(args) > 1 && args[1] == "pause" {
 		return pause()
 	}
+	build = version
 	m := &self
 	m.prime()
-	if err := m.open(); err != nil {
+	if len(args) > 1 && args[1] == tryArgument {
+		return m.try()
+	}
+	var err error
+	if len(args) > 3 && args[2] == resumeArgument {
+		err = m.resume(int(number(args[3])))
+	} else {
+		err = m.open()
+	}
+	if err != nil {
 		complain("begin", err)
 		return 1
 	}
 	m.run()
 	return 0
 }
+
+// build is the version that Main was told.
+var build string
 
 // monitor is everything one process knows.
 type monitor struct {
@@ -53,11 +68,13 @@ type monitor struct {
 	clients []*client
 	execs   []*session
 	report  reporter
+	upgrade upgrade
 	counts  wire.Counters
 	active  bool     // something happened since the buffers were given back
 	environ []string // the launcher's
 	// collectAt is the number of exec sessions after which garbage is collected.
 	collectAt uint64
+	ending    bool // a Shutdown is under way
 	done      bool
 	room      struct { // where the tables begin
 		slots  [32]slot
@@ -92,9 +109,19 @@ func (m *monitor) prime() {
 	m.procs = reaper{m: m, owned: m.room.owned[:0]}
 	m.control = socket{m: m, listener: -1, packet: mapBuffer(wire.MaxPacket)[:0], conns: m.room.conns[:0]}
 	m.report.init(m)
+	m.upgrade = upgrade{m: m, program: -1, answer: -1}
 }
 
 func (m *monitor) open() error {
+	if err := m.settle(); err != nil {
+		return err
+	}
+	syscall.CloseOnExec(wire.SocketFD)
+	return m.control.first(wire.SocketFD)
+}
+
+// settle prepares the process itself.
+func (m *monitor) settle() error {
 	ignoreSignals()
 	if err := m.loop.open(); err != nil {
 		return err
@@ -102,8 +129,7 @@ func (m *monitor) open() error {
 	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
 		return e
 	}
-	syscall.CloseOnExec(wire.SocketFD)
-	return m.control.first(wire.SocketFD)
+	return nil
 }
 
 // run is the loop. A monitor without a container ends when nobody is connected any more.
@@ -123,6 +149,7 @@ func (m *monitor) run() {
 			m.idle()
 		}
 		m.report.flush()
+		m.upgrade.turn()
 		if m.init.never() && len(m.control.conns) == 0 {
 			m.done = true
 		}

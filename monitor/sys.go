@@ -11,6 +11,7 @@ const (
 	sysPidfdSendSignal = 424
 	sysPidfdOpen       = 434
 
+	prSetName           = 15
 	prSetChildSubreaper = 36
 
 	fSetPipeSize = 1031 // F_SETPIPE_SZ

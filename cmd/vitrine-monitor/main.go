@@ -9,4 +9,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/monitor"
 )
 
-func main() { syscall.Exit(monitor.Main()) }
+// version is stamped by the Makefile.
+var version = "0.1.0-dev"
+
+func main() { syscall.Exit(monitor.Main(version)) }

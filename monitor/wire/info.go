@@ -9,6 +9,9 @@ type Info struct {
 	Request                    string
 	Started, Exited            bool
 	Terminal, Stdin, StdinOnce bool
+	// Build names the program, and Upgrades is how often it was replaced in this process.
+	Build    string
+	Upgrades uint64
 }
 
 // Append encodes i behind buf.
@@ -20,7 +23,7 @@ func (i *Info) Append(buf []byte) []byte {
 	for n, b := range [...]bool{i.Started, i.Exited, i.Terminal, i.Stdin, i.StdinOnce} {
 		buf = AppendBool(buf, 5+n, b)
 	}
-	return buf
+	return AppendUint(AppendString(buf, 10, i.Build), 11, i.Upgrades)
 }
 
 // Parse is the inverse of Append.
@@ -44,6 +47,10 @@ func (i *Info) Parse(buf []byte) error {
 			i.Request = string(f.Bytes)
 		case f.Num-5 < len(flags):
 			*flags[f.Num-5] = f.Uint != 0
+		case f.Num == 10:
+			i.Build = string(f.Bytes)
+		case f.Num == 11:
+			i.Upgrades = f.Uint
 		}
 	}
 	return nil

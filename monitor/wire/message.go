@@ -39,6 +39,10 @@ const (
 	// Shutdown ends the monitor after its container has ended; with FlagForce it kills
 	// the container first. The reply comes when nothing is left.
 	Shutdown
+	// Upgrade puts the program at the path Body in the monitor's place: same process,
+	// same children, same descriptors. The reply comes from the new program; its Body
+	// is an Info. On an error the old one goes on.
+	Upgrade
 )
 
 // Answers and events.

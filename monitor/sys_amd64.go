@@ -1,0 +1,3 @@
+package monitor
+
+const sysMemfdCreate = 319 // not in package syscall

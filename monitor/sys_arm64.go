@@ -1,0 +1,3 @@
+package monitor
+
+const sysMemfdCreate = 279 // not in package syscall
