@@ -25,11 +25,16 @@ const answerTime = 15 * time.Second
 
 // open asks the daemon; the caller closes the body.
 func (o *options) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	return o.send(ctx, http.MethodGet, path)
+}
+
+// send asks the daemon to do something; the caller closes the body of the answer.
+func (o *options) send(ctx context.Context, method, path string) (io.ReadCloser, error) {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, o.socket()) },
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://vitrine"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://vitrine"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}

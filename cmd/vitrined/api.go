@@ -20,6 +20,7 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.config.settings()) })
 	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures()) })
 	mux.HandleFunc("GET /v1/events", d.events)
+	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
 	return mux
 }
 

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/vitrine-runtime/vitrine/lifecycle"
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// monitorUpgrade is one line of the answer to POST /v1/monitors/upgrade.
+type monitorUpgrade struct {
+	Container pod.ID `json:"containerId"`
+	Name      string `json:"container"`
+	Build     string `json:"build,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// upgradeMonitors replaces the programs of the monitors that ?id= means, all without
+// it, and streams one JSON object per monitor.
+func (d *daemon) upgradeMonitors(w http.ResponseWriter, r *http.Request) {
+	flusher := http.NewResponseController(w)
+	encoder := json.NewEncoder(w)
+	begun := false
+	begin := func() {
+		if !begun {
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			begun = true
+		}
+	}
+	err := d.pods.UpgradeMonitors(r.Context(), r.URL.Query().Get("id"), func(u lifecycle.MonitorUpgrade) {
+		begin()
+		line := monitorUpgrade{Container: u.Container.ID, Name: u.Container.Config.GetMetadata().GetName(), Build: u.Build}
+		if u.Err != nil {
+			line.Error = u.Err.Error()
+		}
+		encoder.Encode(line) // whoever asked may have gone; the rest is done all the same
+		flusher.Flush()
+	})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	begin()
+}
+
+// refuse answers with the error in one line.
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, pod.ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, pod.ErrInvalid):
+		code = http.StatusBadRequest
+	case errors.Is(err, pod.ErrState):
+		code = http.StatusConflict
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+}
