@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/network"
@@ -23,8 +24,8 @@ import (
 
 // ExecSync runs a command to its end and returns its output. timeout 0 means no
 // bound but ctx's. Errors: ErrDeadline after timeout, with every process of the
-// command killed; ErrState when the container does not run; ErrInvalid when the
-// command cannot be executed.
+// command killed; ErrState when the container does not run. A command that cannot be
+// executed is no error but an exit code: see Exec.
 func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (ExecResult, error) {
 	if timeout > 0 {
 		var cancel context.CancelFunc
@@ -47,7 +48,9 @@ func (c *capped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Exec runs a command with the caller's streams and returns its exit status. When
+// Exec runs a command with the caller's streams and returns its exit status. A command
+// that is not in the container ends with 127 and one that cannot be executed with 126,
+// as a shell has it, with the cause on its standard error (docs/decisions/0025). When
 // ctx ends first, every process of the command is killed and the error is ErrDeadline.
 func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code int32, err error) {
 	if len(req.Cmd) == 0 {
@@ -78,12 +81,46 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 		Process: process, Terminal: req.TTY, Traceparent: telemetry.Traceparent(ctx),
 		Stdin: req.Stdin != nil, Stdout: req.Stdout != nil, Stderr: req.Stderr != nil,
 	})
+	if code, cause := notExecuted(err); cause != "" {
+		return code, tellCause(req, cause)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("exec in %s: %w", c.ID.Short(), launchError(err))
 	}
 	defer session.Close()
 	op.enter("run")
 	return m.run(ctx, session, req.Streams)
+}
+
+// notExecuted is the exit code of a command that could not be executed, with the cause;
+// empty for any other outcome.
+func notExecuted(err error) (code int32, cause string) {
+	var failed *launch.Error
+	if !errors.As(err, &failed) {
+		return 0, ""
+	}
+	switch failed.Kind {
+	case launch.KindNotFound:
+		return 127, failed.Message
+	case launch.KindNotExecutable:
+		return 126, failed.Message
+	}
+	return 0, ""
+}
+
+// tellCause writes the cause where the command's own complaints would have gone.
+func tellCause(req ExecRequest, cause string) error {
+	to, end := req.Streams.Stderr, "\n"
+	if req.TTY {
+		to, end = req.Streams.Stdout, "\r\n"
+	}
+	if to == nil {
+		return nil
+	}
+	if _, err := io.WriteString(to, cause+end); err != nil {
+		return fmt.Errorf("exec: %s, which could not be told: %w", cause, err)
+	}
+	return nil
 }
 
 // run moves the streams until the session ends.

@@ -1,9 +1,11 @@
 package lifecycle
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // InspectSandbox returns what a verbose status adds, as JSON under "info".
@@ -19,7 +21,8 @@ func (m *Manager) InspectSandbox(id string) (map[string]string, error) {
 }
 
 // InspectContainer returns what a verbose status adds, as JSON under "info": among
-// it the pid and the runtime specification, which crictl and node agents read.
+// it the pid and the runtime specification, which crictl and node agents read, and
+// what the monitor has counted (wire.Counters).
 func (m *Manager) InspectContainer(id string) (map[string]string, error) {
 	c, err := m.Container(id)
 	if err != nil {
@@ -32,8 +35,21 @@ func (m *Manager) InspectContainer(id string) (map[string]string, error) {
 	if raw, err := os.ReadFile(filepath.Join(m.store.ContainerDir(c.ID), "config.json")); err == nil {
 		values["runtimeSpec"] = json.RawMessage(raw)
 	}
+	if e, err := m.index.container(id); err == nil {
+		if monitor := e.monitor.Load(); monitor != nil {
+			ctx, cancel := context.WithTimeout(m.ctx, inspectBound)
+			defer cancel()
+			if counters, err := monitor.Stats(ctx); err == nil {
+				values["monitor"] = counters
+			}
+		}
+	}
 	return info(values)
 }
+
+// inspectBound is how long a status may wait for a monitor's counters; one that does not
+// answer is left out.
+const inspectBound = time.Second
 
 func info(values map[string]any) (map[string]string, error) {
 	raw, err := json.Marshal(values)

@@ -17,11 +17,12 @@ type session struct {
 	launch *run // until the process runs
 	pid    int  // the process, until it is reaped
 	killed bool
+	began  int64 // when it was asked for, in nanoseconds of uptime
 }
 
 // exec starts a process; the answer comes when it has executed its program.
 func (m *monitor) exec(from *conn, msg *wire.Message, fds *descriptors) {
-	s := &session{m: m, conn: from, id: msg.ID}
+	s := &session{m: m, conn: from, id: msg.ID, began: uptime()}
 	request := fds.take()
 	defer closeFD(&request)
 	if m.init.state != running {
@@ -72,11 +73,13 @@ func (s *session) begun(r *run, reply launch.Reply) {
 		reply.Error = fault("monitor.exec", launch.KindInternal, "vitrine-launch named no process")
 	}
 	if reply.Error != nil {
+		s.m.counts.ExecFailed++
 		s.remove()
 		s.conn.reply(s.id, reply.Error, nil)
 		return
 	}
 	s.pid = reply.PID
+	s.m.counts.ExecStartNanos += uint64(uptime() - s.began)
 	s.conn.send(&wire.Message{Kind: wire.Reply, ID: s.id, Body: launch.Reply{PID: reply.PID}.Append(nil)}, r.master)
 	s.m.procs.adopt(s.pid, s)
 	if s.killed {
@@ -85,11 +88,15 @@ func (s *session) begun(r *run, reply launch.Reply) {
 }
 
 // exited is called when the process was reaped.
-func (s *session) exited(status uint32, _ *syscall.Rusage) {
+func (s *session) exited(status uint32, usage *syscall.Rusage) {
 	s.pid = 0
+	s.m.counts.ExecCPUNanos += cpuTime(usage)
 	s.remove()
 	s.conn.send(&wire.Message{Kind: wire.SessionEnded, Session: s.id, Status: status}, -1)
 }
+
+// cpuTime is the time that a process and those it waited for have used, in nanoseconds.
+func cpuTime(usage *syscall.Rusage) uint64 { return uint64(usage.Utime.Nano() + usage.Stime.Nano()) }
 
 // kill ends the process and its descendants, or the launcher that would start it.
 func (s *session) kill() {

@@ -153,8 +153,9 @@ func (r *run) finish(reply launch.Reply) {
 
 // exited is called when the launcher was reaped. A reply is complete by now or will
 // never be.
-func (r *run) exited(status uint32, _ *syscall.Rusage) {
+func (r *run) exited(status uint32, usage *syscall.Rusage) {
 	r.pid = 0
+	r.m.counts.LaunchCPUNanos += cpuTime(usage)
 	r.ready(0)
 	if r.over {
 		return

@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+func TestExecOfWhatCannotBeExecutedIsAnExitCodeWithItsCause(t *testing.T) {
+	n := start(t, harness.Options{})
+	pod := n.HostPod("exec")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, harness.Container(pod, "c", n.image, "/bin/payload", "wait")))(t)
+	for command, want := range map[string]struct {
+		code  int32
+		cause string
+	}{
+		"no-such-command": {127, "not found"},
+		"/no/such/path":   {127, "no such file"},
+		"/etc":            {126, "is a directory"},
+		"/etc/passwd":     {126, "permission denied"},
+		"/bin/true":       {0, ""},
+	} {
+		answer, err := n.cri.Exec(n.ctx, id, 60, command)
+		if err != nil || answer.GetExitCode() != want.code || !strings.Contains(string(answer.GetStderr()), want.cause) || len(answer.GetStdout()) > 0 {
+			t.Errorf("%s: %v, %v; want %d and %q", command, answer, err, want.code, want.cause)
+		}
+	}
+
+	// A timeout leaves nothing of the tree, not even for the next exec to see.
+	_, err := n.cri.Exec(n.ctx, id, 1, "/bin/sh", "-c", "sleep 4321 & (sleep 4321 & sleep 4321) & wait")
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("timeout: %v", err)
+	}
+	answer, err := n.cri.Exec(n.ctx, id, 60, "/bin/sh", "-c", "cat /proc/[0-9]*/cmdline")
+	if err != nil || strings.Contains(string(answer.GetStdout()), "4321") {
+		t.Errorf("left behind: %q, %v", answer.GetStdout(), err)
+	}
+
+	// Who looks closely sees what execs have cost.
+	verbose := harness.Must(n.cri.ContainerStatus(n.ctx, &runtime.ContainerStatusRequest{ContainerId: id, Verbose: true}))(t)
+	var info struct {
+		Monitor struct{ Execs, ExecFailed, ExecStartNanos, ExecCPUNanos, LaunchCPUNanos uint64 }
+	}
+	if err := json.Unmarshal([]byte(verbose.GetInfo()["info"]), &info); err != nil {
+		t.Fatal(err)
+	}
+	if m := info.Monitor; m.Execs != 7 || m.ExecFailed != 4 || m.ExecStartNanos == 0 || m.ExecCPUNanos == 0 || m.LaunchCPUNanos == 0 {
+		t.Errorf("the monitor counted %+v", m)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
