@@ -102,8 +102,10 @@ func (m *monitor) carryLog(f *fields, num int) {
 		f.fd(3, &h.FD)
 		integer(f, 4, &h.Last)
 		f.flag(5, &h.Torn)
-		integer(f, 6, &h.LostBytes)
-		integer(f, 7, &h.LostLines)
+		integer(f, 6, &h.LostBytes[0])
+		integer(f, 7, &h.LostLines[0])
+		integer(f, 40, &h.LostBytes[1])
+		integer(f, 41, &h.LostLines[1])
 		for i := range h.Tails {
 			f.bytes(8+i, &h.Tails[i])
 			f.flag(10+i, &h.Open[i])
@@ -112,14 +114,31 @@ func (m *monitor) carryLog(f *fields, num int) {
 			integer(f, 20+i, v)
 		}
 		integer(f, 28, &h.LastError)
+		for i, v := range [...]*uint64{&h.Limited, &h.LimitedLines, &h.Pauses, &h.PausedMillis} {
+			integer(f, 42+i, v)
+		}
+		for i := range h.Limits {
+			f.record(50+i, func(f *fields) { carryLimit(f, &h.Limits[i]) })
+		}
 	})
 	if !there || !f.reading {
 		return
 	}
+	m.limitStreams()
 	var err error
-	if m.log, err = logfile.Resume(m.config.LogPath, m.config.LogMaxLine, &h, m.streams[0].lines, m.streams[1].lines); err != nil {
+	if m.log, err = logfile.Resume(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &h, m.streams[0].lines, m.streams[1].lines); err != nil {
 		f.err = err
 	}
+}
+
+func carryLimit(f *fields, l *logfile.LimitState) {
+	integer(f, 1, &l.Tokens)
+	f.flag(2, &l.Over)
+	f.flag(3, &l.Inside)
+	f.flag(4, &l.Skip)
+	integer(f, 5, &l.LeftBytes)
+	integer(f, 6, &l.LeftLines)
+	integer(f, 7, &l.HeldMillis)
 }
 
 // carry carries what a client has written and the container has not read.

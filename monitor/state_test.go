@@ -16,7 +16,7 @@ func sample() *monitor {
 	m := &monitor{}
 	m.prime()
 	m.config = wire.Config{ID: "abc", Dir: "/run/c", LogPath: "/logs/0.log", Terminal: false, Stdin: true, OOMScoreAdj: -7,
-		Attributes: []wire.Attribute{{Key: "k", Value: "v"}}}
+		Attributes: []wire.Attribute{{Key: "k", Value: "v"}}, LogLimit: wire.LogLimit{Policy: wire.LimitDrop, Rate: 1000}}
 	m.counts = wire.Counters{PID: 77, Execs: 5, SpansSent: 9}
 	m.collectAt = 300
 	m.control.listener = 5
@@ -25,10 +25,13 @@ func sample() *monitor {
 	m.init.words.text = []byte("last words")
 	m.streams[0].fd, m.streams[1].fd = 8, 9
 	m.stdin = stdin{m: m, fd: 10, buf: []byte("0123456789"), off: 3, len: 7, armed: true}
-	h := logfile.Handover{Dir: 6, FD: 7, Last: 1 << 60, Torn: true, LostBytes: 4, LostLines: 2,
-		Tails: [2][]byte{[]byte("begin"), []byte("warn")}, Open: [2]bool{true, false},
-		Counters: logfile.Counters{BytesIn: 1, BytesOut: 2, Lines: 3, Partials: 4, Dropped: 5, DroppedLines: 6, Errors: 7, LastError: syscall.ENOSPC, Reopens: 8}}
-	m.log, _ = logfile.Resume(m.config.LogPath, 0, &h, m.streams[0].lines, m.streams[1].lines)
+	h := logfile.Handover{Dir: 6, FD: 7, Last: 1 << 60, Torn: true, LostBytes: [2]uint64{4, 40}, LostLines: [2]uint64{2, 20},
+		Limits: [2]logfile.LimitState{{Tokens: -5, Over: true, Inside: true, Skip: true, LeftBytes: 6, LeftLines: 1}, {Tokens: 7, HeldMillis: 8}},
+		Tails:  [2][]byte{[]byte("begin"), []byte("warn")}, Open: [2]bool{true, false},
+		Counters: logfile.Counters{BytesIn: 1, BytesOut: 2, Lines: 3, Partials: 4, Dropped: 5, DroppedLines: 6, Errors: 7, LastError: syscall.ENOSPC, Reopens: 8,
+			Limited: 9, LimitedLines: 10, Pauses: 11, PausedMillis: 12}}
+	m.limitStreams()
+	m.log, _ = logfile.Resume(m.config.LogPath, 0, 0, &h, m.streams[0].lines, m.streams[1].lines)
 	c := &client{}
 	c.prime(m)
 	c.conn, c.id, c.in.fd, c.out[0].fd, c.out[1].skipped, c.stalled.at = m.control.conns[1], 4, 12, 13, 99, 1<<50
