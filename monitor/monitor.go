@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,7 +71,7 @@ type monitor struct {
 	counts  wire.Counters
 	active  bool     // something happened since the buffers were given back
 	environ []string // the launcher's
-	// collectAt is the number of exec sessions after which garbage is collected.
+	// collectAt is the number of exec sessions at which the heap was last made small.
 	collectAt uint64
 	ending    bool // a Shutdown is under way
 	done      bool
@@ -89,18 +88,12 @@ func arguments() []string {
 	return strings.Split(readSmall(newPath("/proc/self/cmdline"), pad), "\x00")
 }
 
-// collectEvery is how many exec sessions leave their garbage, 0.8 KiB each, before it is
-// collected. A collection makes the heap larger by some 300 KiB for good, so a monitor
-// whose container is rarely exec'ed into never runs one.
-const collectEvery = 256
-
 // self is the monitor of this process. It stands in static memory with the beginnings
 // of its tables: the Go heap takes two pages for each size of object that is in use.
 var self monitor
 
 func (m *monitor) prime() {
 	m.scratch = mapBuffer(scratchSize)
-	m.collectAt = collectEvery
 	m.slots, m.timers = m.room.slots[:0], m.room.timers[:0]
 	m.streams = [2]stream{{m: m, fd: -1, lines: logfile.NewStream(false)}, {m: m, fd: -1, lines: logfile.NewStream(true), stderr: true}}
 	m.stdin = stdin{m: m, fd: -1}
@@ -150,6 +143,7 @@ func (m *monitor) run() {
 		}
 		m.report.flush()
 		m.upgrade.turn()
+		m.renew(false)
 		if m.init.never() && len(m.control.conns) == 0 {
 			m.done = true
 		}
@@ -172,11 +166,8 @@ func (m *monitor) idle() {
 	giveBack(m.control.packet[:cap(m.control.packet)])
 	m.stdin.release()
 	m.report.release()
-	if m.counts.Execs >= m.collectAt {
-		m.collectAt = m.counts.Execs + collectEvery
-		runtime.GC()
-	}
 	m.procs.sweep() // a signal that came between two waits is noticed here
+	m.renew(true)
 }
 
 // onFirstThread reports whether the loop runs on the process's first thread, to which

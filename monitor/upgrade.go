@@ -208,21 +208,29 @@ func (m *monitor) calm() bool {
 // replace executes the new program. It returns only when that failed.
 func (u *upgrade) replace() {
 	u.count++
-	state, fds := u.m.encodeState()
-	memory, err := memfd(state)
-	if err == nil {
-		fds = append(fds, memory)
-		for _, fd := range fds {
-			closeOnExec(fd, false)
-		}
-		err = syscall.Exec(u.path(), []string{"vitrine-monitor", u.m.config.Dir, resumeArgument, itoa(memory)}, syscall.Environ())
-		for _, fd := range fds {
-			closeOnExec(fd, true)
-		}
-		syscall.Close(memory)
-	}
+	err := u.m.become(u.path())
 	u.count--
 	u.fail(upgradeFault(launch.KindInternal, "execute the new program: "+err.Error()))
+}
+
+// become executes the program at path with the state of this moment. It returns only
+// when that failed, and nothing has changed then.
+func (m *monitor) become(path string) error {
+	state, fds := m.encodeState()
+	memory, err := memfd(state)
+	if err != nil {
+		return err
+	}
+	fds = append(fds, memory)
+	for _, fd := range fds {
+		closeOnExec(fd, false)
+	}
+	err = syscall.Exec(path, []string{"vitrine-monitor", m.config.Dir, resumeArgument, itoa(memory)}, syscall.Environ())
+	for _, fd := range fds {
+		closeOnExec(fd, true)
+	}
+	syscall.Close(memory)
+	return err
 }
 
 // resume goes on where the program before this one, or a monitor that died, left off.

@@ -1,6 +1,8 @@
 package client_test
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,13 +66,19 @@ func TestMonitorAfterTheEndOfAllStreamsIsNotWoken(t *testing.T) {
 // and one that has written a large log and served execs.
 const (
 	idleLimit = 600
-	busyLimit = 1000
+	busyLimit = 600
 )
+
+// -execs=10000 is the long run.
+var execs = flag.Int("execs", 300, "execs into the monitor whose memory is measured")
 
 func TestMonitorIsSmall(t *testing.T) {
 	idle := newBox(t, "sleep", "1000").start()
 	busy := newBox(t, "sh", "-c", "seq 3000000; sleep 1000").start()
-	for range 200 {
+	long, cancel := context.WithTimeout(context.Background(), time.Minute+time.Duration(*execs)*time.Second/2)
+	defer cancel()
+	busy.ctx = long
+	for range *execs {
 		busy.exec("true")
 	}
 	busy.eventually("the whole log", func() bool { s, _ := busy.m.Stats(busy.ctx); return s.LogLines == 3000000 })
@@ -79,11 +87,18 @@ func TestMonitorIsSmall(t *testing.T) {
 		name  string
 		box   *box
 		limit int
-	}{{"idle", idle, idleLimit}, {"after 20 MB of log and 200 execs", busy, busyLimit}} {
+	}{{"idle", idle, idleLimit}, {fmt.Sprintf("after 3,000,000 lines of log and %d execs", *execs), busy, busyLimit}} {
 		pid := m.box.m.MonitorPID()
 		dirty := field(t, pid, "smaps_rollup", "Private_Dirty")
 		t.Logf("%s: private dirty %d kB, PSS %d kB, RSS %d kB, %d threads", m.name, dirty,
 			field(t, pid, "smaps_rollup", "Pss"), field(t, pid, "smaps_rollup", "Rss"), field(t, pid, "status", "Threads"))
+		if m.box == busy {
+			stats, err := busy.m.Stats(busy.ctx)
+			busy.must(err)
+			if stats.Execs != uint64(*execs) || stats.Renewals == 0 || stats.LogLines != 3000000 || stats.LogDropped != 0 {
+				t.Errorf("counters %+v", stats)
+			}
+		}
 		if dirty > m.limit {
 			t.Errorf("%s: %d kB, limit %d", m.name, dirty, m.limit)
 		}

@@ -88,15 +88,17 @@ type Counters struct {
 	// the time from their requests to their execution, ExecCPUNanos the CPU time of the
 	// sessions' processes and what they waited for, LaunchCPUNanos that of the launchers.
 	ExecFailed, ExecStartNanos, ExecCPUNanos, LaunchCPUNanos uint64
+	// Renewals counts how often the monitor has executed its own program anew.
+	Renewals uint64
 	// Records of the container's lines that went to the other sinks, and that did not.
 	OTLPRecords, OTLPDropped, JournalRecords, JournalDropped uint64
 }
 
-func (c *Counters) fields() [29]*uint64 {
+func (c *Counters) fields() [30]*uint64 {
 	return [...]*uint64{&c.LogBytesIn, &c.LogBytesOut, &c.LogLines, &c.LogPartials, &c.LogDropped, &c.LogErrors, &c.LogErrno,
 		&c.LogReopens, &c.AttachClients, &c.ExecSessions, &c.AttachSkipped, &c.AttachDropped, &c.Execs, &c.Reaped,
 		&c.SpansSent, &c.SpansSpooled, &c.SpansDropped, &c.LogLimited, &c.LogLimitedLines, &c.LogPauses, &c.LogPausedMillis,
-		&c.ExecFailed, &c.ExecStartNanos, &c.ExecCPUNanos, &c.LaunchCPUNanos, &c.OTLPRecords, &c.OTLPDropped, &c.JournalRecords, &c.JournalDropped}
+		&c.ExecFailed, &c.ExecStartNanos, &c.ExecCPUNanos, &c.LaunchCPUNanos, &c.OTLPRecords, &c.OTLPDropped, &c.JournalRecords, &c.JournalDropped, &c.Renewals}
 }
 
 // Append encodes c behind buf.
