@@ -21,8 +21,8 @@ func TestCommittedObjectsMatchTheirSources(t *testing.T) {
 	if out, err := exec.Command("bpf/generate", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	anew, err := filepath.Glob(dir + "/programs_*")
-	if err != nil || len(anew) != 4 {
+	anew, err := filepath.Glob(dir + "/*_bpfel.*")
+	if err != nil || len(anew) != 8 {
 		t.Fatalf("generated %v, %v", anew, err)
 	}
 	for _, path := range anew {

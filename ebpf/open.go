@@ -33,6 +33,8 @@ type Programs struct {
 
 	mu    sync.Mutex // guards the choice of slots
 	slots map[uint32]bool
+
+	watching watching
 }
 
 // maxContainers is max_entries of the map containers.
@@ -99,9 +101,10 @@ func (p *Programs) tellSettings() error {
 	return nil
 }
 
-// Close ends this life's use of the programs; they stay attached. See Wipe.
+// Close ends this life's use of the programs; they stay attached, see Wipe, but those
+// that watch syscalls end.
 func (p *Programs) Close() error {
-	var errs []error
+	errs := []error{p.watching.close()}
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}

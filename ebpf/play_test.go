@@ -3,6 +3,7 @@ package ebpf_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/ebpf"
 )
 
 // The test binary plays the processes of a container: PLAY names the part, PLAY_CGROUP
@@ -83,6 +86,10 @@ func play(part []string) {
 		check(err)
 		c.Close()
 		os.Stdin.Read(in)
+	case "hostile":
+		playHostile()
+	case "calls":
+		playCalls()
 	case "denied":
 		playDenied(part[1])
 	case "open":
@@ -116,6 +123,38 @@ func start(t *testing.T, dir, part string) *exec.Cmd {
 		}
 	})
 	return cmd
+}
+
+// startInit starts a part as the cgroup's PID 1, which is known before its execve.
+func startInit(t *testing.T, p *ebpf.Programs, dir string, id uint64, part string, env ...string) (*exec.Cmd, io.WriteCloser, io.Reader) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", `read go; echo $$ >"$0/cgroup.procs"; exec "$1"`, dir, self)
+	cmd.Env = append(append(os.Environ(), "PLAY="+part), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	setInit(t, p, id, cmd.Process.Pid)
+	fmt.Fprintln(in, "go")
+	return cmd, in, out
 }
 
 func wait(t *testing.T, cmd *exec.Cmd) syscall.WaitStatus {

@@ -3,8 +3,6 @@ package ebpf_test
 import (
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -27,26 +25,8 @@ func TestStartIsTimed(t *testing.T) {
 	if s := profile(); s != (ebpf.Start{}) {
 		t.Fatalf("before the start: %+v", s)
 	}
-	// PID 1 must be known before its execve in the cgroup, so a shell waits for that.
-	cmd := exec.Command("/bin/sh", "-c", `read go; echo $$ >"$0/cgroup.procs"; exec "$1"`, dir, "/proc/self/exe")
-	cmd.Args[len(cmd.Args)-1], _ = os.Executable()
-	cmd.Env = append(os.Environ(), "PLAY=listen")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	before := sinceBoot()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	setInit(t, p, id, cmd.Process.Pid)
-	fmt.Fprintln(in, "go")
+	cmd, in, out := startInit(t, p, dir, id, "listen")
 	next(t, events, ebpf.Exec, id)
 	s := profile()
 	if s.Cloned < before-time.Second || s.Exec < s.Cloned || s.Exec > sinceBoot() || s.Listen != 0 || s.Connection != 0 || s.AtExec.MinorFaults == 0 {

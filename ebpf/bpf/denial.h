@@ -31,6 +31,14 @@ static __always_inline void denied_signal(struct record *r, struct task_struct *
 	deny(&k, t);
 }
 
+/* launching: PID 1 has executed nothing yet, so what it lacks is the launcher's affair. */
+static __always_inline bool launching(struct container *c, __u64 cgroup, struct task_struct *t)
+{
+	bool init = c->init ? BPF_CORE_READ(t, tgid) == c->init : ns_tgid(t) == 1;
+
+	return init && !bpf_map_lookup_elem(&starts, &cgroup);
+}
+
 /* Since Linux 6.14. It tells of checks that nobody minds, too (CAP_OPT_NOAUDIT is not
  * among its arguments): those known to be of this kind are left out. */
 SEC("tp_btf/cap_capable")
@@ -50,7 +58,7 @@ int BPF_PROG(cap_capable, const struct cred *cred, void *target, void *owner, in
 	if (unminded(cap, k.syscall))
 		return 0;
 	c = find(memory_css(t), &k.cgroup);
-	if (c)
+	if (c && !launching(c, k.cgroup, t))
 		deny(&k, t);
 	return 0;
 }
@@ -71,7 +79,7 @@ int BPF_PROG(cap_capable_exit, const struct cred *cred, void *target, int cap, u
 	k.syscall = current_syscall();
 	k.what = cap;
 	c = find(memory_css(t), &k.cgroup);
-	if (c)
+	if (c && !launching(c, k.cgroup, t))
 		deny(&k, t);
 	return 0;
 }

@@ -25,6 +25,7 @@
 #define NR_llistxattr 195
 #define NR_flistxattr 196
 #define NR_exit_group 231
+#define NR_epoll_ctl 233
 #define NR_execveat 322
 #define NR_clone3 435
 #elif defined(__TARGET_ARCH_arm64)
@@ -34,6 +35,7 @@
 #define NR_mprotect 226
 #define NR_munmap 215
 #define NR_brk 214
+#define NR_epoll_ctl 21
 #define NR_pread64 67
 #define NR_mremap 216
 #define NR_madvise 233

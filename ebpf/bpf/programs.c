@@ -9,8 +9,8 @@
 #include "records.h"
 #include "track.h"
 #include "oom.h"
-#include "denial.h"
 #include "start.h"
+#include "denial.h"
 #include "life.h"
 #include "signal.h"
 
