@@ -88,8 +88,10 @@ func play(part []string) {
 		os.Stdin.Read(in)
 	case "hostile":
 		playHostile()
-	case "calls":
-		playCalls()
+	case "watched":
+		playWatched(part[1])
+	case "work":
+		playWork()
 	case "denied":
 		playDenied(part[1])
 	case "open":
