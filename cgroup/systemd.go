@@ -50,7 +50,7 @@ func (c *Cgroups) updateUnit(fsPath string, r Resources, steps []step) error {
 		return err
 	}
 	if err := m.Set(managed(r)); err != nil {
-		return errors.Join(err, m.Set(c.previous(before)), restore(before))
+		return errors.Join(err, m.Set(c.previous(before)), writeBack(before))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -18,13 +19,45 @@ import (
 // a value that the kernel refuses pod.ErrInvalid, a limit for which the host has no
 // controller pod.ErrUnsupported, and a cgroup that is not there pod.ErrNotFound.
 func (c *Cgroups) Update(fsPath string, r Resources) error {
+	_, err := c.Apply(fsPath, r)
+	return err
+}
+
+// Apply is Update that can be taken back: restore, which is never nil, puts the values
+// of before into force again.
+func (c *Cgroups) Apply(fsPath string, r Resources) (restore func() error, err error) {
+	restore = func() error { return nil }
 	if err := r.check(); err != nil {
-		return fmt.Errorf("update cgroup %s: %w", fsPath, err)
+		return restore, fmt.Errorf("update cgroup %s: %w", fsPath, err)
 	}
 	if _, err := os.Lstat(c.mainDir(fsPath)); errors.Is(err, fs.ErrNotExist) {
-		return gone(fsPath)
+		return restore, gone(fsPath)
 	}
 	steps, err := c.plan(fsPath, r)
+	before := snapshot(steps)
+	if err = c.set(fsPath, r, steps, err); err != nil {
+		return restore, err
+	}
+	return func() error { return c.putBack(fsPath, before) }, nil
+}
+
+// putBack writes what the files held.
+func (c *Cgroups) putBack(fsPath string, before []step) error {
+	if len(before) == 0 {
+		return nil
+	}
+	if c.Driver() != Systemd {
+		return writeBack(before)
+	}
+	m, err := c.unit(fsPath, &cgroups.Resources{SkipDevices: true})
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Set(c.previous(before)), writeBack(before))
+}
+
+// set performs the steps unless planning them has failed, and names the failure.
+func (c *Cgroups) set(fsPath string, r Resources, steps []step, err error) error {
 	switch {
 	case err != nil || len(steps) == 0:
 	case c.Driver() == Systemd:
@@ -63,7 +96,7 @@ func perform(steps []step) error {
 			continue
 		}
 		if err := writeFile(s.dir, s.file, s.value); err != nil {
-			return errors.Join(explain(s, err), restore(undo))
+			return errors.Join(explain(s, err), writeBack(undo))
 		}
 		if readErr == nil {
 			undo = append(undo, step{s.dir, s.file, strings.TrimSuffix(old, "\n"), false})
@@ -72,7 +105,7 @@ func perform(steps []step) error {
 	return nil
 }
 
-func restore(undo []step) error {
+func writeBack(undo []step) error {
 	var errs []error
 	for _, s := range slices.Backward(undo) {
 		lines := strings.Split(s.value, "\n") // files with a line per device take one at a time
