@@ -39,6 +39,12 @@ func (s *Store) mountRootfs(ctx context.Context, id string, record rootfsRecord)
 		}
 		defer release()
 	}
+	if record.Volume {
+		if err := s.mountVolume(id, lowers, record.MountLabel); err != nil {
+			return "", fmt.Errorf("mount overlay: %w", err)
+		}
+		return s.rootfsPath(id, "merged"), nil
+	}
 	upper, work, merged := s.rootfsPath(id, "upper"), s.rootfsPath(id, "work"), s.rootfsPath(id, "merged")
 	// A volatile mount leaves this behind, which refuses the next one. It warns of
 	// data lost with a crash; nothing of a writable layer outlives a boot anyway.
@@ -54,37 +60,45 @@ func (s *Store) mountRootfs(ctx context.Context, id string, record rootfsRecord)
 // mountOverlay mounts at merged. volatile spares every unmount a sync of the whole
 // file system below (overlayfs syncs the upper file system when its last mount goes).
 func mountOverlay(lowers []string, upper, work, merged, mountLabel string) error {
-	var fds []*os.File
-	defer func() {
-		for _, f := range fds {
-			f.Close()
+	describe := func(paths []string) string { return overlayOptions(paths, mountLabel) }
+	return withOverlayOptions(append([]string{upper, work}, lowers...), describe, func(options string) error {
+		err := unix.Mount("overlay", merged, "overlay", 0, options+volatile)
+		if errors.Is(err, unix.EINVAL) { // Linux before 5.10
+			err = unix.Mount("overlay", merged, "overlay", 0, options)
 		}
-	}()
-	paths := append([]string{upper, work}, lowers...)
-	options := overlayOptions(paths, mountLabel)
-	if len(options) > maxMountData-len(volatile) { // descriptors are short names
-		for i, p := range paths {
-			f, err := os.OpenFile(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			fds = append(fds, f)
-			paths[i] = "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
-		}
-		if options = overlayOptions(paths, mountLabel); len(options) > maxMountData-len(volatile) {
-			return fmt.Errorf("%w: %d layers need %d bytes of mount options, %d fit", pod.ErrExhausted, len(lowers), len(options), maxMountData)
-		}
+		return err
+	})
+}
+
+// withOverlayOptions calls mount with the options that describe makes of the paths.
+// When they do not fit into a page, the paths are named by descriptors, which are
+// short and open during the call.
+func withOverlayOptions(paths []string, describe func([]string) string, mount func(options string) error) error {
+	options := describe(paths)
+	if len(options) <= maxMountData-len(volatile) {
+		return mount(options)
 	}
-	err := unix.Mount("overlay", merged, "overlay", 0, options+volatile)
-	if errors.Is(err, unix.EINVAL) { // Linux before 5.10
-		err = unix.Mount("overlay", merged, "overlay", 0, options)
+	short := make([]string, len(paths))
+	for i, p := range paths {
+		f, err := os.OpenFile(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		short[i] = "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
 	}
-	return err
+	if options = describe(short); len(options) > maxMountData-len(volatile) {
+		return fmt.Errorf("%w: %d layers need %d bytes of mount options, %d fit", pod.ErrExhausted, len(paths), len(options), maxMountData)
+	}
+	return mount(options)
 }
 
 func overlayOptions(paths []string, mountLabel string) string {
-	text := "lowerdir=" + strings.Join(paths[2:], ":") + ",upperdir=" + paths[0] + ",workdir=" + paths[1]
-	return label.FormatMountLabel(text, mountLabel)
+	return formatLabel("lowerdir="+strings.Join(paths[2:], ":")+",upperdir="+paths[0]+",workdir="+paths[1], mountLabel)
+}
+
+func formatLabel(options, mountLabel string) string {
+	return label.FormatMountLabel(options, mountLabel)
 }
 
 // lowerDirs are the directories of the image's layers, topmost first.

@@ -24,7 +24,7 @@ import (
 //	├── empty/        the lower layer of images without layers
 //	└── ID/
 //	    ├── record    image, layers, label, maps; written first
-//	    ├── upper/
+//	    ├── upper/    empty for a volume
 //	    ├── work/
 //	    └── merged/   where the root file system is mounted
 //
@@ -63,6 +63,9 @@ type rootfsRecord struct {
 	MountLabel string   `json:"mountLabel,omitempty"`
 	UIDMaps    []IDMap  `json:"uidMaps,omitempty"`
 	GIDMaps    []IDMap  `json:"gidMaps,omitempty"`
+	// Volume: it is read-only, see volume.go. A build that does not know the field
+	// only removes such a directory.
+	Volume bool `json:"volume,omitempty"`
 }
 
 func (s *Store) rootfsDir() string { return filepath.Join(s.config.Root, "rootfs") }
@@ -76,6 +79,11 @@ func (s *Store) rootfsPath(id, part string) string {
 func (s *Store) CreateRootfs(ctx context.Context, req RootfsRequest) (_ Rootfs, err error) {
 	ctx, span := telemetry.Start(ctx, "image.rootfs.create", attribute.String("container.id", req.ID), attribute.String("container.image.id", req.ImageID))
 	defer span.End(&err)
+	return s.create(ctx, req, false)
+}
+
+// create makes a writable layer, or a volume, which has none.
+func (s *Store) create(ctx context.Context, req RootfsRequest, volume bool) (Rootfs, error) {
 	if err := checkRootfsID(req.ID); err != nil {
 		return Rootfs{}, err
 	}
@@ -91,7 +99,7 @@ func (s *Store) CreateRootfs(ctx context.Context, req RootfsRequest) (_ Rootfs, 
 	if err := s.rootfs.add(req.ID, img.ID); err != nil {
 		return Rootfs{}, fmt.Errorf("create root file system %s: %w", req.ID, err)
 	}
-	record := rootfsRecord{Version: 1, Image: img.ID, Layers: img.layers, MountLabel: req.MountLabel, UIDMaps: req.UIDMaps, GIDMaps: req.GIDMaps}
+	record := rootfsRecord{Version: 1, Image: img.ID, Layers: img.layers, MountLabel: req.MountLabel, UIDMaps: req.UIDMaps, GIDMaps: req.GIDMaps, Volume: volume}
 	path, err := s.makeRootfs(ctx, req.ID, record)
 	if err != nil {
 		// Undo in any case, also when ctx has ended.
