@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -101,7 +102,6 @@ func arguments(c *runtime.ContainerConfig, entrypoint, cmd []string) ([]string, 
 
 // environment merges, later ones winning: PATH, TERM, HOSTNAME, the administrator's,
 // the image's, the request's. A variable keeps the place of its first setting.
-// Values are bytes, not necessarily UTF-8.
 func (b *builder) environment() ([]string, error) {
 	var env variables
 	env.add(defaultPath)
@@ -125,6 +125,11 @@ func (b *builder) environment() ([]string, error) {
 	for i, kv := range b.Container.GetEnvs() {
 		if key := kv.GetKey(); key == "" || strings.ContainsAny(key, "=\x00") {
 			return nil, invalid("envs[%d].key: %.200q is not a variable's name", i, key)
+		}
+		if !utf8.Valid(kv.GetValue()) {
+			// A specification is JSON, and so is what libcontainer tells its init: both
+			// would silently become U+FFFD (docs/decisions/0030-env-bytes.md).
+			return nil, invalid("envs[%d].value: the value of %.200s is not UTF-8, and an OCI specification cannot carry other bytes", i, kv.GetKey())
 		}
 		if !env.add(kv.GetKey() + "=" + string(kv.GetValue())) {
 			return nil, invalid("envs[%d].value: the value of %.200s contains a NUL byte", i, kv.GetKey())

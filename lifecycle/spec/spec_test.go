@@ -351,18 +351,22 @@ func TestArgumentsFollowDockersRules(t *testing.T) {
 	}
 }
 
-func TestEnvironmentKeepsBytesOrderAndTheLastValue(t *testing.T) {
+func TestEnvironmentKeepsValuesOrderAndTheLastOfAName(t *testing.T) {
 	in := input()
 	in.Defaults.Env = []string{"LANG=default", "ADMIN=1"}
 	in.Image.Config.Env = []string{"LANG=image", "EMPTY=", "=x", "nothing", "A=1"}
-	in.Container.Envs = []*runtime.KeyValue{{Key: "A", Value: []byte("2")}, {Key: "RAW", Value: []byte{0xff, 0xfe, '\n', '='}}, {Key: "A", Value: []byte("3")}}
+	in.Container.Envs = []*runtime.KeyValue{{Key: "A", Value: []byte("2")}, {Key: "RAW", Value: []byte("ü\x01\n=")}, {Key: "A", Value: []byte("3")}}
 	s, err := Container(in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{defaultPath, "HOSTNAME=shop", "LANG=image", "ADMIN=1", "EMPTY=", "A=3", "RAW=\xff\xfe\n="}
+	want := []string{defaultPath, "HOSTNAME=shop", "LANG=image", "ADMIN=1", "EMPTY=", "A=3", "RAW=ü\x01\n="}
 	if !slices.Equal(s.Process.Env, want) {
 		t.Errorf("got %q", s.Process.Env)
+	}
+	in.Container.Envs = []*runtime.KeyValue{{Key: "RAW", Value: []byte{'a', 0xff}}}
+	if _, err := Container(in); !errors.Is(err, pod.ErrInvalid) || !strings.Contains(err.Error(), "RAW") {
+		t.Errorf("bytes that JSON cannot carry: %v", err)
 	}
 }
 
