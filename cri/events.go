@@ -22,7 +22,8 @@ var eventTypes = map[pod.EventKind][]runtime.ContainerEventType{
 }
 
 // GetContainerEvents sends what happens from now on, in order, until the client
-// leaves. Each client has its own queue: a slow one delays nobody, and one that
+// leaves. After a restart of the daemon it begins with what the client may have missed
+// meanwhile; that can repeat what it has seen, with the time of then. Each client has its own queue: a slow one delays nobody, and one that
 // falls behind by a whole queue is ended with ResourceExhausted, so that it can list
 // and subscribe again instead of missing something.
 func (s *runtimeService) GetContainerEvents(_ *runtime.GetEventsRequest, out grpc.ServerStreamingServer[runtime.ContainerEventResponse]) error {

@@ -103,6 +103,18 @@ func (n *node) StopSandbox(_ context.Context, id string) error {
 	return nil
 }
 
+func (n *node) UpdateSandboxResources(_ context.Context, id string, overhead, resources *runtime.LinuxContainerResources) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sb, err := find(n.sandboxes, "sandbox", id)
+	if err != nil {
+		return err
+	}
+	sb.Overhead, sb.Resources = &pod.Resources{LinuxContainerResources: overhead}, &pod.Resources{LinuxContainerResources: resources}
+	n.sandboxes[sb.ID] = sb
+	return nil
+}
+
 func (n *node) RemoveSandbox(ctx context.Context, id string) error {
 	if err := n.StopSandbox(ctx, id); err != nil {
 		return err

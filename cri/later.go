@@ -28,9 +28,3 @@ func (s *runtimeService) CheckpointPod(context.Context, *runtime.CheckpointPodRe
 func (s *runtimeService) RestorePod(context.Context, *runtime.RestorePodRequest) (*runtime.RestorePodResponse, error) {
 	return nil, unimplemented("restore pods")
 }
-
-// UpdatePodSandboxResources is not offered: it is for plugins, which this version
-// does not have. Kubelet changes the pod's cgroup itself.
-func (s *runtimeService) UpdatePodSandboxResources(context.Context, *runtime.UpdatePodSandboxResourcesRequest) (*runtime.UpdatePodSandboxResourcesResponse, error) {
-	return nil, unimplemented("tell plugins of a pod's resources")
-}

@@ -28,7 +28,7 @@ func (s *runtimeService) Status(_ context.Context, r *runtime.StatusRequest) (*r
 	}
 	response := &runtime.StatusResponse{
 		Status:   &runtime.RuntimeStatus{Conditions: conditions},
-		Features: &runtime.RuntimeFeatures{SupplementalGroupsPolicy: true, MountOptions: true},
+		Features: &runtime.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: true, MountOptions: true},
 	}
 	for _, h := range s.pods.Handlers() {
 		response.RuntimeHandlers = append(response.RuntimeHandlers, &runtime.RuntimeHandler{

@@ -56,6 +56,15 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, r *runtime.PodSandb
 	return response, nil
 }
 
+// UpdatePodSandboxResources takes note of a pod's resources after kubelet has changed
+// the pod's cgroup.
+func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, r *runtime.UpdatePodSandboxResourcesRequest) (*runtime.UpdatePodSandboxResourcesResponse, error) {
+	if err := s.pods.UpdateSandboxResources(ctx, r.GetPodSandboxId(), r.GetOverhead(), r.GetResources()); err != nil {
+		return nil, err
+	}
+	return &runtime.UpdatePodSandboxResourcesResponse{}, nil
+}
+
 func statuses(containers []pod.Container) []*runtime.ContainerStatus {
 	var all []*runtime.ContainerStatus
 	for _, c := range containers {

@@ -23,6 +23,7 @@ type Pods interface {
 	RunSandbox(ctx context.Context, config *runtime.PodSandboxConfig, handler string) (pod.ID, error)
 	StopSandbox(ctx context.Context, id string) error
 	RemoveSandbox(ctx context.Context, id string) error
+	UpdateSandboxResources(ctx context.Context, id string, overhead, resources *runtime.LinuxContainerResources) error
 	Sandbox(id string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
 
@@ -74,8 +75,9 @@ type Subscription interface {
 type Config struct {
 	Pods   Pods
 	Images Images
-	// Subscribe returns the events from now on, with room for so many that were not
-	// taken yet; nil means that Pods, a *lifecycle.Manager, is asked.
+	// Subscribe returns what a client may have missed while the daemon was down, then
+	// the events from now on, with room for so many that were not taken yet; nil means
+	// that Pods, a *lifecycle.Manager, is asked.
 	Subscribe func(buffer int) Subscription
 	// Version is the daemon's own, as Version reports it; empty means "0.0.0".
 	Version string
@@ -117,12 +119,12 @@ func New(config Config) (*Server, error) {
 	}
 	if config.Subscribe == nil {
 		manager, ok := config.Pods.(interface {
-			Subscribe(int) *lifecycle.Subscription
+			SubscribeReplay(int) *lifecycle.Subscription
 		})
 		if !ok {
 			return nil, fmt.Errorf("make CRI server: %w: nobody publishes events", pod.ErrInvalid)
 		}
-		config.Subscribe = func(buffer int) Subscription { return manager.Subscribe(buffer) }
+		config.Subscribe = func(buffer int) Subscription { return manager.SubscribeReplay(buffer) }
 	}
 	if config.EventBuffer <= 0 {
 		config.EventBuffer = 1024

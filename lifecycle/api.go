@@ -64,6 +64,9 @@ type HandlerInfo struct {
 	// Name is the handler's name; the default one is listed under its own name
 	// and under "".
 	Name string
+	// Runtime and Version are what the handler's runtime calls itself; empty when it
+	// could not be asked.
+	Runtime, Version string
 	// RecursiveReadOnlyMounts and UserNamespaces are what the handler can do on
 	// this kernel.
 	RecursiveReadOnlyMounts bool

@@ -101,6 +101,9 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
+	if err := labelContainer(&sb, c.Config.ContainerConfig); err != nil {
+		return err
+	}
 	plan := &plan{manager: m, sandbox: sb, container: &c, image: img}
 	if err := op.step(ctx, "resolve", plan.resolve); err != nil {
 		return err
@@ -125,7 +128,18 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 	c.Rootfs = rootfs.Path
+	if hasVolumes(c) {
+		undo.add("volumes", func(ctx context.Context) error { return m.removeVolumes(ctx, c) })
+		if err := op.step(ctx, "volumes", plan.mountVolumes); err != nil {
+			return err
+		}
+	}
 
+	if sb.MountLabel != "" {
+		if err := op.step(ctx, "relabel", plan.relabel); err != nil {
+			return err
+		}
+	}
 	if err := op.step(ctx, "spec", plan.describe); err != nil {
 		return err
 	}
@@ -208,13 +222,7 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	if p.devices, err = cdi.Requested(c.Config.ContainerConfig); err != nil {
 		return err
 	}
-	c.Image = pod.ImageRef{ID: p.image.ID, User: c.Config.GetImage().GetUserSpecifiedImage()}
-	for _, digest := range p.image.RepoDigests {
-		c.Image.Digest = digest // any of them names the image; the pulled one if it is there
-		if strings.HasSuffix(digest, p.image.Digest) && p.image.Digest != "" {
-			break
-		}
-	}
+	c.Image = pod.ImageRef{ID: p.image.ID, User: c.Config.GetImage().GetUserSpecifiedImage(), Digest: repoDigest(p.image)}
 	if c.LogPath, err = logPath(sb.Config.GetLogDirectory(), c.Config.GetLogPath()); err != nil {
 		return err
 	}
@@ -235,6 +243,9 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 		Host: m.host.facts, Defaults: m.host.defaults, Warn: m.host.warn,
 		ProcessLabel: sb.ProcessLabel, MountLabel: sb.MountLabel,
 	}
+	if asksRecursive(c.Config.GetMounts()) {
+		p.input.Host.RecursiveReadOnly = m.features(c.Handler).RecursiveReadOnlyMounts
+	}
 	dir := m.store.SandboxDir(sb.ID)
 	p.input.Hostname, p.input.ResolvConf = filepath.Join(dir, hostnameFile), filepath.Join(dir, resolvFile)
 	p.input.HostsFile = filepath.Join(dir, hostsFile)
@@ -252,6 +263,17 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	}
 	p.input.Seccomp, err = localhostSeccomp(c.Config.ContainerConfig)
 	return err
+}
+
+// repoDigest is the image's name@sha256:…, empty without one. Any of them names the
+// image; the one that was pulled is preferred.
+func repoDigest(img image.Image) (name string) {
+	for _, name = range img.RepoDigests {
+		if strings.HasSuffix(name, img.Digest) && img.Digest != "" {
+			break
+		}
+	}
+	return name
 }
 
 // describe builds the OCI specification, which needs the image's users.

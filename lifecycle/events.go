@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"sync"
+	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -31,17 +32,28 @@ func (s *Subscription) Close() { s.hub.drop(s, false) }
 
 // hub hands each event to every subscriber without ever waiting for one.
 type hub struct {
-	mu   sync.Mutex // guards seq, subs, and the order of events
+	mu   sync.Mutex // guards the rest and the order of events
 	seq  uint64
 	subs map[*Subscription]struct{}
+	past past
 }
 
 func newHub() *hub { return &hub{subs: map[*Subscription]struct{}{}} }
 
-func (h *hub) subscribe(buffer int) *Subscription {
-	s := &Subscription{hub: h, events: make(chan pod.Event, max(buffer, 1))}
+func (h *hub) subscribe(buffer int) *Subscription { return h.join(buffer, false) }
+
+// join adds a subscriber; with replay it first receives what the hub still remembers.
+func (h *hub) join(buffer int, replay bool) *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var before []pod.Event
+	if replay {
+		before = h.past.recall(time.Now())
+	}
+	s := &Subscription{hub: h, events: make(chan pod.Event, max(buffer, 1)+len(before))}
+	for _, e := range before {
+		s.events <- e
+	}
 	h.subs[s] = struct{}{}
 	return s
 }
@@ -51,6 +63,7 @@ func (h *hub) publish(e pod.Event) {
 	defer h.mu.Unlock()
 	h.seq++
 	e.Seq = h.seq
+	h.past.note(e, time.Now())
 	for s := range h.subs {
 		select {
 		case s.events <- e:

@@ -172,6 +172,10 @@ func (m *Manager) clearContainer(ctx context.Context, op *operation, c pod.Conta
 	if err := op.step(ctx, "runtime", func(ctx context.Context) error { return m.deleteRuntimeState(ctx, c) }); err != nil {
 		return err
 	}
+	op.enter("volumes")
+	if err := m.removeVolumes(ctx, c); err != nil {
+		return err
+	}
 	op.enter("rootfs")
 	return m.images.RemoveRootfs(ctx, string(c.ID))
 }

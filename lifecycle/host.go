@@ -37,15 +37,14 @@ func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
 	}
 	bounding := statusHex(status, "CapBnd")
 	h.facts = spec.HostFacts{
-		Capabilities:      spec.CapabilityNames(bounding),
-		CgroupV2:          cgroups.Mode() == cgroup.V2,
-		SwapAccounting:    cgroups.SwapAccounting(),
-		HugepageSizes:     cgroups.HugepageSizes(),
-		Seccomp:           bytes.Contains(status, []byte("\nSeccomp:")),
-		AppArmor:          fileContains("/sys/module/apparmor/parameters/enabled", "Y"),
-		RecursiveReadOnly: true, // mount_setattr(2), Linux 5.12, below the oldest kernel served
-		Kernel:            kernelVersion(),
-		MinOOMScoreAdj:    -1000,
+		Capabilities:   spec.CapabilityNames(bounding),
+		CgroupV2:       cgroups.Mode() == cgroup.V2,
+		SwapAccounting: cgroups.SwapAccounting(),
+		HugepageSizes:  cgroups.HugepageSizes(),
+		Seccomp:        bytes.Contains(status, []byte("\nSeccomp:")),
+		AppArmor:       fileContains("/sys/module/apparmor/parameters/enabled", "Y"),
+		Kernel:         kernelVersion(),
+		MinOOMScoreAdj: -1000,
 	}
 	if bounding&(1<<unix.CAP_SYS_RESOURCE) == 0 {
 		h.facts.MinOOMScoreAdj = ownOOMScoreAdj()
@@ -68,12 +67,6 @@ func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
 }
 
 func (h host) warn(message string, args ...any) { slog.Warn(message, args...) }
-
-func (h host) handlerInfo(name, resolved string) HandlerInfo {
-	return HandlerInfo{
-		Name: name, RecursiveReadOnlyMounts: resolved == native && h.facts.RecursiveReadOnly, UserNamespaces: resolved == native,
-	}
-}
 
 // podCgroup is kubelet's cgroup_parent, or one of our own for clients that name none.
 func (h host) podCgroup(sb pod.Sandbox) string {

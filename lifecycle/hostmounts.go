@@ -19,15 +19,14 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// mountSources finds every requested mount on the host. The caller gets a clear
+// mountSources finds every requested mount of a host path. The caller gets a clear
 // refusal for a path that does not exist, instead of a failing init.
 func (h host) mountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount, error) {
 	sources := make([]spec.Source, len(mounts))
 	performed := make([]pod.Mount, len(mounts))
 	for i, mount := range mounts {
 		if mount.GetImage().GetImage() != "" {
-			return nil, nil, fmt.Errorf("%w: %w: image volume %q at %s: image volumes are not served by this version",
-				pod.ErrUnsupported, pod.ErrImageVolumeMountFailed, mount.GetImage().GetImage(), mount.GetContainerPath())
+			continue // mountVolumes does these
 		}
 		path, err := filepath.EvalSymlinks(mount.GetHostPath())
 		if err != nil {
@@ -42,6 +41,11 @@ func (h host) mountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount,
 		performed[i] = pod.Mount{ContainerPath: mount.GetContainerPath(), HostPath: mount.GetHostPath()}
 	}
 	return sources, performed, nil
+}
+
+// asksRecursive says whether a mount is to be read-only with all below it.
+func asksRecursive(mounts []*runtime.Mount) bool {
+	return slices.ContainsFunc(mounts, (*runtime.Mount).GetRecursiveReadOnly)
 }
 
 // propagation says how the mount that holds path propagates (proc_pid_mountinfo(5)).

@@ -6,6 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // InspectSandbox returns what a verbose status adds, as JSON under "info".
@@ -16,8 +20,17 @@ func (m *Manager) InspectSandbox(id string) (map[string]string, error) {
 	}
 	return info(map[string]any{
 		"pid": sb.Init.PID, "state": sb.State, "namespaces": sb.Namespaces, "network": sb.Network.Network,
-		"ips": sb.Network.IPs, "cgroupParent": sb.CgroupParent, "runtimeHandler": sb.Handler, "traceparent": sb.Traceparent,
+		"ips": sb.Network.IPs, "resources": sandboxResources(sb.Resources, sb.Config.GetLinux().GetResources()),
+		"overhead": sandboxResources(sb.Overhead, sb.Config.GetLinux().GetOverhead()), "cgroupParent": sb.CgroupParent, "runtimeHandler": sb.Handler, "traceparent": sb.Traceparent,
 	})
+}
+
+// sandboxResources are the last ones that were told, or the request's.
+func sandboxResources(told *pod.Resources, asked *runtime.LinuxContainerResources) *runtime.LinuxContainerResources {
+	if told != nil {
+		return told.LinuxContainerResources
+	}
+	return asked
 }
 
 // InspectContainer returns what a verbose status adds, as JSON under "info": among

@@ -84,6 +84,7 @@ type Manager struct {
 	index   *index
 	hub     *hub
 	ops     *operations
+	probes  probes
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc
@@ -112,6 +113,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 		config: config, host: host, store: store,
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
+		probes: probes{known: map[string]probe{}},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return m, nil
@@ -216,6 +218,10 @@ func containerValues(entries []*containerEntry) []pod.Container {
 // Subscribe returns the events from now on. See Subscription.
 func (m *Manager) Subscribe(buffer int) *Subscription { return m.hub.subscribe(buffer) }
 
+// SubscribeReplay is Subscribe for a reader that may have been connected to the daemon
+// before this one: see replay.go.
+func (m *Manager) SubscribeReplay(buffer int) *Subscription { return m.hub.join(buffer, true) }
+
 // Operations returns what is in flight, oldest first.
 func (m *Manager) Operations() []Operation { return m.ops.list() }
 
@@ -224,20 +230,6 @@ func (m *Manager) NetworkReady() error { return m.network.Ready() }
 
 // CgroupDriver is "cgroupfs" or "systemd".
 func (m *Manager) CgroupDriver() string { return m.cgroups.Driver() }
-
-// Handlers lists the runtime handlers, the default one also under "".
-func (m *Manager) Handlers() []HandlerInfo {
-	names := []string{"", native}
-	for name := range m.config.Handlers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	all := make([]HandlerInfo, 0, len(names))
-	for _, name := range names {
-		all = append(all, m.host.handlerInfo(name, cmp.Or(name, m.config.DefaultHandler)))
-	}
-	return all
-}
 
 // CheckHandler returns ErrInvalid when no such runtime handler is configured.
 func (m *Manager) CheckHandler(name string) error {

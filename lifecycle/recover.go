@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -32,6 +33,7 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 	for _, c := range containers {
 		m.index.addContainer(c)
 	}
+	m.replayRecords(time.Now())
 	monitors := m.monitors()
 	m.reconnect(ctx, monitors)
 	m.sweep(ctx, damaged, monitors)
@@ -292,7 +294,7 @@ func (m *Manager) sweep(ctx context.Context, damaged []pod.Damage, monitors map[
 	rootfses, err := m.images.Rootfses(ctx)
 	warn(ctx, "list root file systems", err)
 	for _, id := range rootfses {
-		if !known(id) {
+		if !known(image.VolumeOwner(id)) {
 			warn(ctx, "remove an orphaned root file system", m.images.RemoveRootfs(ctx, id), "container", id)
 		}
 	}

@@ -32,8 +32,8 @@ func (m *Manager) RunSandbox(ctx context.Context, config *runtime.PodSandboxConf
 		ID: pod.NewID(), State: pod.Creating, Config: pod.SandboxConfig{PodSandboxConfig: config}, Handler: handler,
 		CreatedAt: time.Now(), Traceparent: telemetry.Traceparent(ctx),
 	}
-	if userNamespace(sb) != nil && !ownNetwork(sb) {
-		return "", fmt.Errorf("%w: a user namespace on the host's network", pod.ErrUnsupported)
+	if userNamespace(sb) != nil && !m.features(handler).UserNamespaces {
+		return "", fmt.Errorf("%w: runtime handler %q has no user namespaces on this host", pod.ErrUnsupported, handler)
 	}
 	x := m.index
 	x.mu.Lock()

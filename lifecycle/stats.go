@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
-	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
 // ContainerStats reads one container's figures. A container that goes away
@@ -72,44 +68,6 @@ func (m *Manager) SandboxStats(ctx context.Context, id string) (SandboxStats, er
 		stats.Containers = append(stats.Containers, one)
 	}
 	return stats, nil
-}
-
-// UpdateResources changes the limits of a Created or Running container. On
-// failure the old ones are in force and on record.
-func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.LinuxContainerResources) (err error) {
-	e, sb, err := m.containerAndSandbox(id)
-	if err != nil {
-		return err
-	}
-	c := *e.value.Load()
-	ctx, op := m.ops.begin(ctx, "update_resources", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
-	defer op.end(&err)
-	op.enter("lock")
-	if err := e.lock.acquire(ctx, c.ID); err != nil {
-		return err
-	}
-	defer e.lock.release()
-	c = *e.value.Load()
-	if c.State != pod.Created && c.State != pod.Running {
-		return fmt.Errorf("update resources of container %s: %w: it is %s", c.ID.Short(), pod.ErrState, c.State)
-	}
-	merged := &pod.Resources{LinuxContainerResources: spec.MergeResources(c.Config.GetLinux().GetResources(), res)}
-	if c.Resources != nil {
-		merged.LinuxContainerResources = spec.MergeResources(c.Resources.LinuxContainerResources, res)
-	}
-	if err := op.step(ctx, "cgroup", func(context.Context) error {
-		limits, err := m.host.limits(merged)
-		if err != nil {
-			return err
-		}
-		return m.cgroups.Update(c.Cgroup, limits)
-	}); err != nil {
-		return fmt.Errorf("update resources of container %s: %w", c.ID.Short(), err)
-	}
-	return op.step(ctx, "record", func(context.Context) error {
-		_, err := m.putContainer(e, c.State, func(next *pod.Container) { next.Resources = merged })
-		return err
-	})
 }
 
 // ReopenLog makes the monitor write to a new file at the log path, which the

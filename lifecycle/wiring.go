@@ -61,11 +61,7 @@ func (m *Manager) removePodCgroup(_ context.Context, sb pod.Sandbox) error {
 }
 
 func podResources(sb pod.Sandbox) *pod.Resources {
-	res := sb.Config.GetLinux().GetResources()
-	if res == nil {
-		return nil
-	}
-	return &pod.Resources{LinuxContainerResources: res}
+	return wrap(sb.Config.GetLinux().GetResources())
 }
 
 // limits are the resources in the cgroup room's words, checked and cut to what the

@@ -25,6 +25,11 @@ type Sandbox struct {
 	// OwnCgroup says that the runtime made the pod's cgroup, because nobody had, and
 	// removes it with the sandbox. Kubelet makes and removes its pods' itself.
 	OwnCgroup bool `json:"ownCgroup,omitempty"`
+	// Resources and Overhead are what UpdatePodSandboxResources said last: the sum of
+	// the pod's containers, and what the pod costs beside them. nil until then; the
+	// request's own are in Config.
+	Resources *Resources `json:"resources,omitempty"`
+	Overhead  *Resources `json:"overhead,omitempty"`
 	// Init is the process that holds a shared pid namespace; zero when containers
 	// have their own.
 	Init Process `json:"init"`

@@ -170,6 +170,13 @@ func (b *builder) requestedMount(m *runtime.Mount, source Source) (specs.Mount, 
 	if err != nil {
 		return none, err
 	}
+	if m.GetImage().GetImage() != "" { // as kubelet documents image volumes
+		for _, o := range []string{"noexec", "nosuid", "nodev"} {
+			if !slices.Contains(extra, o) {
+				extra = append(extra, o)
+			}
+		}
+	}
 	uids, gids := idMappings(m.GetUidMappings()), idMappings(m.GetGidMappings())
 	if (uids == nil) != (gids == nil) {
 		return none, invalid("uidMappings, gidMappings: the mount at %s needs both or neither", dest)

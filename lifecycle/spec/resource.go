@@ -28,7 +28,7 @@ func (b *builder) resources() error {
 	}
 	r.Devices = b.spec.Linux.Resources.Devices
 	b.spec.Linux.Resources = r
-	adj, err := oomScoreAdj(request.GetOomScoreAdj(), b.Host, b.Warn)
+	adj, err := OOMScoreAdj(request.GetOomScoreAdj(), b.Host, b.Warn)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,9 @@ func unified(request map[string]string, host HostFacts) (map[string]string, erro
 	return out, nil
 }
 
-func oomScoreAdj(wanted int64, host HostFacts, warn func(string, ...any)) (int, error) {
+// OOMScoreAdj is what can be set of the request's wish: not below what the daemon may
+// give. warn may be nil.
+func OOMScoreAdj(wanted int64, host HostFacts, warn func(string, ...any)) (int, error) {
 	if wanted < -1000 || wanted > 1000 {
 		return 0, invalid("oom_score_adj: %d is not between -1000 and 1000", wanted)
 	}

@@ -1,0 +1,127 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+)
+
+// probes remembers what each runtime handler said it can do. A handler is asked when
+// its answer is first needed and again when its binary was replaced. One that could
+// not be asked has no features, which is told once, and is asked again after a while.
+type probes struct {
+	mu    sync.Mutex // guards known; held while a handler is asked, at most probeBound
+	known map[string]probe
+}
+
+type probe struct {
+	binary   binaryStamp
+	at       time.Time
+	features launch.Features
+	failed   bool
+}
+
+// binaryStamp tells two builds at one path apart.
+type binaryStamp struct {
+	inode uint64
+	size  int64
+	mtime syscall.Timespec
+}
+
+const (
+	// probeBound is how long a handler may take to answer.
+	probeBound = 10 * time.Second
+	// probeAgain is the pause before a handler that failed is asked again.
+	probeAgain = time.Minute
+)
+
+// Handlers lists the runtime handlers, the default one also under "".
+func (m *Manager) Handlers() []HandlerInfo {
+	names := []string{"", native}
+	for name := range m.config.Handlers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	all := make([]HandlerInfo, 0, len(names))
+	for _, name := range names {
+		f := m.features(name)
+		all = append(all, HandlerInfo{
+			Name: name, Runtime: f.Runtime, Version: f.Version,
+			RecursiveReadOnlyMounts: f.RecursiveReadOnlyMounts, UserNamespaces: f.UserNamespaces,
+		})
+	}
+	return all
+}
+
+// features is what the handler can do on this host; nothing for one that is not
+// configured or does not answer.
+func (m *Manager) features(name string) launch.Features {
+	name = cmp.Or(name, m.config.DefaultHandler)
+	handler, err := m.config.handler(name)
+	if err != nil {
+		return launch.Features{}
+	}
+	binary := stampOf(cmp.Or(handler.Path, m.config.LaunchPath))
+	m.probes.mu.Lock()
+	defer m.probes.mu.Unlock()
+	last, asked := m.probes.known[name]
+	if asked && last.binary == binary && (!last.failed || time.Since(last.at) < probeAgain) {
+		return last.features
+	}
+	next := probe{binary: binary, at: time.Now()}
+	if next.features, err = m.askFeatures(handler); err != nil {
+		next.failed = true
+		if !last.failed || last.binary != binary {
+			warn(m.ctx, "a runtime handler does not tell its features; it is taken to have none", err, "handler", name)
+		}
+	}
+	m.probes.known[name] = next
+	return next.features
+}
+
+// askFeatures runs the launcher, which asks libcontainer or the external runtime.
+func (m *Manager) askFeatures(handler Handler) (launch.Features, error) {
+	var f launch.Features
+	ctx, cancel := context.WithTimeout(m.ctx, probeBound)
+	defer cancel()
+	raw, err := json.Marshal(launch.Request{
+		Op: launch.OpFeatures, Root: m.runtimeRoot(), Runtime: launch.Runtime{Path: handler.Path, Args: handler.Args},
+	})
+	if err != nil {
+		return f, fmt.Errorf("probe runtime handler: %w", err)
+	}
+	request := filepath.Join(m.config.StateDir, "probe.json") // one is asked at a time
+	defer os.Remove(request)
+	if err := os.WriteFile(request, raw, 0o600); err != nil {
+		return f, fmt.Errorf("probe runtime handler: %w", err)
+	}
+	reply, err := runLauncher(ctx, m.config.LaunchPath, request)
+	if err == nil && reply.Error != nil {
+		err = launchError(reply.Error)
+	}
+	if err != nil {
+		return f, fmt.Errorf("probe runtime handler: %w", err)
+	}
+	if err := json.Unmarshal(reply.Features, &f); err != nil {
+		return launch.Features{}, fmt.Errorf("probe runtime handler: read its features: %w", err)
+	}
+	return f, nil
+}
+
+// stampOf is zero for what is not there.
+func stampOf(path string) binaryStamp {
+	var st syscall.Stat_t
+	if syscall.Stat(path, &st) != nil {
+		return binaryStamp{}
+	}
+	return binaryStamp{st.Ino, st.Size, st.Mtim}
+}

@@ -1,0 +1,58 @@
+package lifecycle
+
+import (
+	"testing"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+func TestReaderThatComesBackReceivesWhatItMissedFirst(t *testing.T) {
+	h := newHub()
+	h.publish(pod.Event{Kind: "before any restart"})
+	h.remember([]pod.Event{{Kind: "record"}}, time.Now())
+	h.publish(pod.Event{Kind: "recovery"})
+	again, plain := h.join(1, true), h.subscribe(1)
+	h.publish(pod.Event{Kind: "new"})
+	again.Close()
+	plain.Close()
+	for name, tc := range map[string]struct {
+		s    *Subscription
+		want []pod.EventKind
+	}{"replay": {again, []pod.EventKind{"record", "recovery", "new"}}, "plain": {plain, []pod.EventKind{"new"}}} {
+		var last uint64
+		for i := 0; ; i++ {
+			e, open := <-tc.s.Events()
+			if !open {
+				if i != len(tc.want) {
+					t.Errorf("%s: %d events, want %v", name, i, tc.want)
+				}
+				break
+			}
+			if i >= len(tc.want) || e.Kind != tc.want[i] || e.Seq <= last {
+				t.Errorf("%s: event %d is %s with number %d after %d", name, i, e.Kind, e.Seq, last)
+			}
+			last = e.Seq
+		}
+	}
+}
+
+func TestPastIsBoundedAndEnds(t *testing.T) {
+	var p past
+	start := time.Now()
+	p.note(pod.Event{Seq: 1}, start)
+	if got := p.recall(start); len(got) != 0 {
+		t.Errorf("%d events are remembered before the daemon has begun to", len(got))
+	}
+	p.open(start)
+	for seq := range uint64(5 * replayMost) {
+		p.note(pod.Event{Seq: seq}, start)
+	}
+	got := p.recall(start)
+	if len(got) > replayMost || len(got) < replayMost/2 || got[len(got)-1].Seq != 5*replayMost-1 {
+		t.Errorf("%d events are remembered, the last number %d", len(got), got[len(got)-1].Seq)
+	}
+	if got := p.recall(start.Add(replayFor + time.Second)); got != nil {
+		t.Errorf("%d events are remembered after the time for it", len(got))
+	}
+}
