@@ -62,6 +62,9 @@ func TestContainerThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 		"unknown capability": {func(c *runtime.ContainerConfig) {
 			c.Linux.SecurityContext.Capabilities = &runtime.Capability{AddCapabilities: []string{"FLY"}}
 		}, codes.InvalidArgument, "FLY"},
+		"variable that is not UTF-8": {func(c *runtime.ContainerConfig) {
+			c.Envs = []*runtime.KeyValue{{Key: "BYTES", Value: []byte("a\xff")}}
+		}, codes.InvalidArgument, "BYTES"},
 		"log path that climbs out": {func(c *runtime.ContainerConfig) { c.LogPath = "../../../etc/x.log" }, codes.InvalidArgument, "../../../etc/x.log"},
 		"no metadata":              {func(c *runtime.ContainerConfig) { c.Metadata = nil }, codes.InvalidArgument, "metadata"},
 		"privileged in an ordinary pod": {func(c *runtime.ContainerConfig) { c.Linux.SecurityContext.Privileged = true },
