@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"strings"
+
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -89,4 +91,46 @@ func (m *Manager) Monitors() Monitors {
 		all.ResidentMax = max(all.ResidentMax, resident)
 	}
 	return all
+}
+
+// Live is what can be seen of a running container beside its cgroup.
+type Live struct {
+	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function that it
+	// sleeps in, Monitor the state letter of its monitor; empty when not known.
+	Process, Wait, Monitor string
+	// LogBytes have come from the container's streams so far, LogDropped of them could
+	// not be written; zero when the monitor does not answer.
+	LogBytes, LogDropped int64
+}
+
+// Look reads the states of a container's processes and asks its monitor, which may
+// hang, for its counters, within ctx.
+func (m *Manager) Look(ctx context.Context, id pod.ID) Live {
+	var live Live
+	e, err := m.index.container(string(id))
+	if err != nil {
+		return live
+	}
+	if init := e.value.Load().Init; alive(init) {
+		live.Process, live.Wait = stateAndWait(init.PID)
+	}
+	monitor := e.monitor.Load()
+	if monitor == nil {
+		return live
+	}
+	live.Monitor, _ = stateAndWait(monitor.MonitorPID())
+	if live.Monitor != "T" { // a stopped one would cost the whole of ctx
+		if c, err := monitor.Stats(ctx); err == nil {
+			live.LogBytes, live.LogDropped = int64(c.LogBytesIn), int64(c.LogDropped)
+		}
+	}
+	return live
+}
+
+func stateAndWait(pid int) (state, wait string) {
+	state, wait, _ = strings.Cut(strings.TrimPrefix(processState(pid), "state "), " ")
+	if len(state) != 1 {
+		return "", ""
+	}
+	return state, strings.Trim(wait, "0 ")
 }

@@ -251,7 +251,7 @@ func (e *entry) copy() *waterfall.Trace {
 }
 
 // spanKeys are the names under which a span's trace is found: pod uid, sandbox and
-// container id, namespace/pod, pod, namespace/pod/container.
+// container id, namespace/pod, pod, namespace/pod/container, the image of a pull.
 func spanKeys(s *waterfall.Span) []string {
 	var keys []string
 	add := func(key string) {
@@ -262,6 +262,9 @@ func spanKeys(s *waterfall.Span) []string {
 	add(s.Text(string(KeyPodUID)))
 	add(s.Text(string(KeySandboxID)))
 	add(s.Text(string(KeyContainerID)))
+	if strings.HasSuffix(s.Name, "/PullImage") {
+		add(s.Text(string(KeyImageName)))
+	}
 	if name := s.Text(string(KeyPodName)); name != "" {
 		add(name)
 		if ns := s.Text(string(KeyNamespace)); ns != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -21,6 +22,8 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures()) })
 	mux.HandleFunc("GET /v1/events", d.events)
 	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
+	mux.HandleFunc("GET /v1/why", d.why)
+	mux.HandleFunc("GET /v1/history", d.history)
 	return mux
 }
 
@@ -113,4 +116,20 @@ func apiEvent(e pod.Event) event {
 		line.Container, line.ID, line.Exit = c.Config.GetMetadata().GetName(), c.ID, c.Exit
 	}
 	return line
+}
+
+// refuse answers with the error in one line.
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, pod.ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, pod.ErrInvalid):
+		code = http.StatusBadRequest
+	case errors.Is(err, pod.ErrState):
+		code = http.StatusConflict
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle"
@@ -43,20 +42,4 @@ func (d *daemon) upgradeMonitors(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	begin()
-}
-
-// refuse answers with the error in one line.
-func refuse(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
-	switch {
-	case errors.Is(err, pod.ErrNotFound):
-		code = http.StatusNotFound
-	case errors.Is(err, pod.ErrInvalid):
-		code = http.StatusBadRequest
-	case errors.Is(err, pod.ErrState):
-		code = http.StatusConflict
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }

@@ -134,6 +134,7 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		return fmt.Errorf("lifecycle: %w", err)
 	}
 	d.stops.add(d.pods.Close)
+	d.telemetry.ProvideFigures(d.figures)
 	d.observe()
 	d.reloaded.Store(&reloadOutcome{ok: true, at: d.started})
 	d.gauges()

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+	"github.com/vitrine-runtime/vitrine/telemetry/history"
+	"github.com/vitrine-runtime/vitrine/telemetry/why"
+)
+
+// lookBound is how long looking at one container may take; its monitor may hang.
+const lookBound = time.Second
+
+// why answers GET /v1/why?subject=POD|CONTAINER|IMAGE with a why.Verdict.
+func (d *daemon) why(w http.ResponseWriter, r *http.Request) {
+	evidence, err := d.telemetry.Evidence(r.Context(), r.FormValue("subject"), telemetry.Node{
+		Sandboxes: d.pods.Sandboxes, Containers: d.pods.Containers, Inspect: d.inspect,
+	})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, why.Judge(evidence))
+}
+
+// history answers GET /v1/history?subject=…: everything that is kept of it, or of
+// the whole node without one, one JSON object per line.
+func (d *daemon) history(w http.ResponseWriter, r *http.Request) {
+	entries, err := d.telemetry.History(r.Context(), r.FormValue("subject"))
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	encoder := json.NewEncoder(w)
+	for _, e := range entries {
+		if encoder.Encode(e) != nil {
+			return
+		}
+	}
+}
+
+// inspect looks at a container that exists.
+func (d *daemon) inspect(ctx context.Context, c pod.Container, into *why.Container) {
+	ctx, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	if c.State == pod.Running || c.State == pod.Stopping {
+		live := d.pods.Look(ctx, c.ID)
+		into.Process, into.Wait, into.Monitor = live.Process, live.Wait, live.Monitor
+		into.LogBytes, into.LogDropped = live.LogBytes, live.LogDropped
+	}
+	into.Figures = fill(d.figures(ctx, c), into.Figures)
+}
+
+// fill takes what now lacks from what was kept at the exit, when the cgroup was whole.
+func fill(now, kept history.Figures) history.Figures {
+	if now.Periods == 0 && now.CPU == 0 && now.MemoryPeak == 0 {
+		output := now.Output
+		now = kept
+		now.Output = cmp.Or(output, kept.Output)
+	}
+	now.OOMKills = max(now.OOMKills, kept.OOMKills)
+	return now
+}
+
+// figures reads what a container's cgroup has counted and, of one that failed, the end
+// of its log.
+func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
+	var f history.Figures
+	if x := c.Exit; x != nil && x.Code != 0 {
+		f.Output = lastWords(c.LogPath)
+	}
+	if c.Cgroup == "" {
+		return f
+	}
+	stats, err := d.cgroups.Stats(c.Cgroup)
+	if err != nil {
+		return f // removed; what was kept at the exit is used
+	}
+	if cpu := stats.CPU; cpu != nil {
+		f.CPU, f.Periods, f.ThrottledPeriods = time.Duration(cpu.Usage), cpu.Periods, cpu.ThrottledPeriods
+		f.Throttled = time.Duration(cpu.ThrottledTime)
+		if cpu.PSI != nil {
+			f.CPUStall = time.Duration(cpu.PSI.Some.Total)
+		}
+	}
+	if m := stats.Memory; m != nil {
+		f.MemoryPeak, f.MemoryLimit, f.MemoryFailures, f.OOMKills = m.MaxUsage, m.Limit, m.FailCount, m.OOMKills
+		if m.PSI != nil {
+			f.MemoryStall = time.Duration(m.PSI.Some.Total)
+		}
+	}
+	if p := stats.Pids; p != nil {
+		f.Threads, f.ThreadLimit = p.Threads, p.Limit
+	}
+	if i := stats.IO; i != nil && i.PSI != nil {
+		f.IOStall = time.Duration(i.PSI.Some.Total)
+	}
+	return f
+}
+
+// maxWords bounds the last words of a container, in bytes.
+const maxWords = 1024
+
+// lastWords are the last lines of a log in the format of the CRI, without times; empty
+// when it cannot be read.
+func lastWords(path string) string {
+	if path == "" {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	raw := make([]byte, 8<<10)
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	n, err := f.ReadAt(raw, max(0, info.Size()-int64(len(raw))))
+	if err != nil && err != io.EOF {
+		return ""
+	}
+	var words []string
+	for line := range bytes.Lines(raw[:n]) {
+		// TIME STREAM TAG CONTENT; the first line may be cut.
+		if parts := strings.SplitN(strings.TrimRight(string(line), "\n"), " ", 4); len(parts) == 4 && (parts[1] == "stdout" || parts[1] == "stderr") {
+			words = append(words, parts[3])
+		}
+	}
+	text := strings.Join(words, "\n")
+	if len(text) > maxWords {
+		text = strings.ToValidUTF8(text[len(text)-maxWords:], "")
+	}
+	return text
+}

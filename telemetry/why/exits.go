@@ -1,0 +1,138 @@
+package why
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+)
+
+// exits reads how containers ended. Earlier attempts of one that has run again since
+// say less than the last.
+func exits(e *Evidence) []Fact {
+	newest := map[string]uint32{}
+	for _, c := range e.Containers {
+		newest[c.Name] = max(newest[c.Name], c.Attempt)
+	}
+	var facts []Fact
+	for _, c := range e.Containers {
+		if c.Exit == nil {
+			continue
+		}
+		f := c.end()
+		f.Time, f.Source, f.Container = c.Finished, "exit", c.Name
+		if c.Attempt < newest[c.Name] {
+			f.Weight *= 0.5
+			f.Text += fmt.Sprintf(" (attempt %d)", c.Attempt)
+		}
+		facts = append(facts, f)
+		if out, ok := c.lastWords(); ok {
+			facts = append(facts, out)
+		}
+	}
+	return facts
+}
+
+// end is the fact of one container's end.
+func (c Container) end() Fact {
+	x := c.Exit
+	lived := ""
+	if !c.Started.IsZero() {
+		lived = " after " + waterfall.Duration(c.Finished.Sub(c.Started))
+	}
+	signal := syscall.Signal(x.Signal)
+	message := x.Message
+	if message != "" {
+		message = ": " + message
+	}
+	fact := func(cause string, weight float64, format string, args ...any) Fact {
+		return Fact{Cause: cause, Weight: weight, Text: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case x.Reason == "OOMKilled":
+		if message == "" {
+			message = ": a memory limit was reached"
+			if l := c.Figures.MemoryLimit; l > 0 {
+				message += fmt.Sprintf(" (the container's own is %s)", bytes(float64(l)))
+			}
+		}
+		return fact("oom.killed", 0.97, "%s was killed by the kernel's OOM killer%s%s", c.Name, lived, message)
+	case x.Reason == "StartError":
+		name, words := classify("monitor.start", "", x.Message)
+		f := fact(name, 0.92, "%s could not be started: %s", c.Name, x.Message)
+		f.sentence = fmt.Sprintf("%s could not be started: %s (%s)", c.Name, words, x.Message)
+		return f
+	case x.Reason == "MonitorLost":
+		return fact("monitor.lost", 0.9, "the monitor of %s ended without an exit record%s%s", c.Name, lived, message)
+	case signal == syscall.SIGSYS:
+		return fact("seccomp.denied", 0.95, "%s was killed by SIGSYS%s: it made a system call that its seccomp profile forbids%s", c.Name, lived, message)
+	case strings.Contains(x.Message, "OOM-killed") || c.Figures.OOMKills > 0:
+		return fact("oom.child", 0.88, "%s ended with %d%s, and %d of its processes were killed by the OOM killer%s", c.Name, x.Code, lived, max(c.Figures.OOMKills, 1), message)
+	case signal == syscall.SIGKILL && c.Stopped && c.Figures.Execs.Failed > 0:
+		return fact("probe.failed", 0.6, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.Figures.Execs.Failed)
+	case signal == syscall.SIGKILL && c.Stopped:
+		return fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed when the grace period was over%s", c.Name, message)
+	case c.Stopped && (signal != 0 || x.Code != 0 && x.Code >= 128):
+		return fact("stopped", 0.12, "%s was asked to stop and ended with %d%s", c.Name, x.Code, message)
+	case signal == syscall.SIGKILL || signal == syscall.SIGTERM || signal == syscall.SIGINT || signal == syscall.SIGHUP || signal == syscall.SIGQUIT:
+		return fact("killed.outside", 0.9, "%s was ended by %s%s that the runtime did not send, and no memory limit was reached%s", c.Name, signalName(signal), lived, message)
+	case signal != 0:
+		core := ""
+		if x.CoreDumped {
+			core = ", with a core dump"
+		}
+		return fact("crash.signal", 0.9, "%s crashed with %s%s%s%s", c.Name, signalName(signal), lived, core, message)
+	case x.Code == 127:
+		return fact("process.missing", 0.62, "%s exited with 127%s: a shell or the loader did not find a program or a library%s", c.Name, lived, message)
+	case x.Code == 126:
+		return fact("process.denied", 0.62, "%s exited with 126%s: a shell could not execute a program%s", c.Name, lived, message)
+	case x.Code != 0:
+		return fact("exit.code", 0.55, "%s exited with %d by itself%s%s", c.Name, x.Code, lived, message)
+	}
+	return fact("completed", 0.1, "%s exited with 0%s", c.Name, lived)
+}
+
+var signalNames = map[syscall.Signal]string{
+	syscall.SIGKILL: "SIGKILL", syscall.SIGTERM: "SIGTERM", syscall.SIGSEGV: "SIGSEGV", syscall.SIGABRT: "SIGABRT", syscall.SIGBUS: "SIGBUS",
+	syscall.SIGFPE: "SIGFPE", syscall.SIGILL: "SIGILL", syscall.SIGINT: "SIGINT", syscall.SIGHUP: "SIGHUP", syscall.SIGQUIT: "SIGQUIT",
+	syscall.SIGPIPE: "SIGPIPE", syscall.SIGTRAP: "SIGTRAP", syscall.SIGXCPU: "SIGXCPU", syscall.SIGXFSZ: "SIGXFSZ", syscall.SIGALRM: "SIGALRM",
+	syscall.SIGUSR1: "SIGUSR1", syscall.SIGUSR2: "SIGUSR2",
+}
+
+func signalName(s syscall.Signal) string {
+	if name, ok := signalNames[s]; ok {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(s))
+}
+
+// lastWords looks for a cause in what a container wrote before it ended by itself
+// with an error.
+func (c Container) lastWords() (Fact, bool) {
+	text := strings.TrimSpace(c.Figures.Output)
+	if text == "" || c.Exit.Code == 0 || c.Exit.Reason == "StartError" {
+		return Fact{}, false
+	}
+	lines := strings.Split(text, "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	f := Fact{Time: c.Finished.Add(-time.Microsecond), Source: "log", Container: c.Name, Cause: "exit.code", Weight: 0.2,
+		Text: fmt.Sprintf("the last words of %s: %q", c.Name, last)}
+	if c.Exit.Signal != 0 {
+		return f, c.Exit.Signal == int(syscall.SIGABRT)
+	}
+	for i := len(lines) - 1; i >= 0; i-- {
+		line := strings.TrimSpace(lines[i])
+		for _, class := range classes {
+			if class.class == "invalid" || class.class == "digest" || !class.pattern.MatchString(line) {
+				continue
+			}
+			f.Cause, f.Weight = "process."+class.class, 0.6
+			f.Text = fmt.Sprintf("%s wrote: %q", c.Name, line)
+			f.sentence = fmt.Sprintf("%s exited with %d: %s; it wrote %q", c.Name, c.Exit.Code, class.words, line)
+			return f, true
+		}
+	}
+	return f, true
+}

@@ -1,0 +1,129 @@
+package why
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+)
+
+// figures reads what was counted of containers: throttling, stalls, limits, logs.
+func figures(e *Evidence) []Fact {
+	var facts []Fact
+	for _, c := range e.Containers {
+		add := func(source, cause string, weight float64, format string, args ...any) {
+			if weight > 0 {
+				facts = append(facts, Fact{Time: c.Finished, Source: source, Container: c.Name, Cause: cause, Weight: weight, Text: fmt.Sprintf(format, args...)})
+			}
+		}
+		f := c.Figures
+		life := c.life(e.Now)
+		if f.Periods >= 10 {
+			share := float64(f.ThrottledPeriods) / float64(f.Periods)
+			add("cgroup", "cpu.throttled", ramp(share, 0.2, 0.8, 0.3, 0.7),
+				"%s stood still for its CPU limit in %.0f %% of its periods, %s in all, using %s of CPU", c.Name, share*100, waterfall.Duration(f.Throttled), waterfall.Duration(f.CPU))
+		}
+		for _, p := range []struct {
+			cause, what string
+			stall       time.Duration
+		}{{"cpu.pressure", "a CPU", f.CPUStall}, {"memory.pressure", "memory to be reclaimed", f.MemoryStall}, {"io.pressure", "the disk", f.IOStall}} {
+			if life >= time.Second && p.stall >= time.Second {
+				share := float64(p.stall) / float64(life)
+				add("cgroup", p.cause, ramp(share, 0.3, 0.9, 0.2, 0.5), "%s waited for %s in %.0f %% of its life (%s)", c.Name, p.what, share*100, waterfall.Duration(p.stall))
+			}
+		}
+		if f.ThreadLimit > 0 && f.Threads*10 >= f.ThreadLimit*9 {
+			add("cgroup", "pids.limit", 0.6, "%s has %d tasks of the %d it may have", c.Name, f.Threads, f.ThreadLimit)
+		}
+		if c.Exit == nil && f.OOMKills > 0 {
+			add("cgroup", "oom.child", 0.75, "%d processes in %s were killed by the OOM killer; PID 1 goes on", f.OOMKills, c.Name)
+		}
+		if c.LogDropped > 0 {
+			add("log", "log.lost", 0.7, "%s of the log of %s could not be written and are lost (%s were written)", bytes(float64(c.LogDropped)), c.Name, bytes(float64(c.LogBytes)))
+		}
+		if c.LogBytes >= floodBytes && life > 0 {
+			rate := float64(c.LogBytes) / max(life.Seconds(), 0.001)
+			add("log", "log.flood", ramp(rate, 2<<20, 32<<20, 0.25, 0.5), "%s wrote %s of log in %s, %s/s", c.Name, bytes(float64(c.LogBytes)), waterfall.Duration(life), bytes(rate))
+		}
+	}
+	return facts
+}
+
+// floodBytes of log are many, whatever the rate.
+const floodBytes = 16 << 20
+
+// life is how long a container has run, or ran.
+func (c Container) life(now time.Time) time.Duration {
+	switch {
+	case c.Started.IsZero():
+		return 0
+	case c.Exit != nil:
+		return c.Finished.Sub(c.Started)
+	}
+	return now.Sub(c.Started)
+}
+
+// ramp is 0 below from, lo at from, hi at to and above.
+func ramp(x, from, to, lo, hi float64) float64 {
+	if x < from {
+		return 0
+	}
+	return lo + (hi-lo)*min(1, (x-from)/(to-from))
+}
+
+// processes reads in what state running containers' first processes are.
+func processes(e *Evidence) []Fact {
+	var facts []Fact
+	for _, c := range e.Containers {
+		if c.State != pod.Running && c.State != pod.Stopping {
+			continue
+		}
+		add := func(cause string, weight float64, format string, args ...any) {
+			facts = append(facts, Fact{Time: e.Now, Source: "process", Container: c.Name, Cause: cause, Weight: weight, Text: fmt.Sprintf(format, args...)})
+		}
+		pipe := c.Wait == "pipe_write" || c.Wait == "anon_pipe_write"
+		switch {
+		case pipe && c.Monitor == "T":
+			add("log.blocked", 0.9, "%s waits to write its output, because its monitor is stopped (state T) and does not read the pipe", c.Name)
+		case pipe:
+			add("log.blocked", 0.6, "%s waits to write its output: the pipe is full", c.Name)
+		case c.Process == "T" || c.Process == "t":
+			add("process.stopped", 0.85, "PID 1 of %s is stopped (state %s)", c.Name, c.Process)
+		case c.Process == "D" && c.Wait != "":
+			add("process.stuck", 0.7, "PID 1 of %s is in uninterruptible sleep in %s", c.Name, c.Wait)
+		}
+		if c.Monitor == "T" && !pipe {
+			add("log.blocked", 0.5, "the monitor of %s is stopped (state T): nobody reads its output", c.Name)
+		}
+	}
+	return facts
+}
+
+// commands reads what was run in containers, exec probes among it.
+func commands(e *Evidence) []Fact {
+	var facts []Fact
+	for _, c := range e.Containers {
+		x := c.Figures.Execs
+		if x.Count == 0 {
+			continue
+		}
+		f := Fact{Time: x.Last, Source: "exec", Container: c.Name}
+		mean := x.Total / time.Duration(x.Count)
+		switch {
+		case x.Timeouts > 0:
+			f.Cause, f.Weight = "probe.timeout", 0.55+0.1*min(1, float64(x.Timeouts)/5)
+			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, did not end in time; the longest took %s", x.Timeouts, x.Count, c.Name, waterfall.Duration(x.Longest))
+		case x.Failed > 0:
+			f.Cause, f.Weight = "probe.failed", 0.45
+			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, could not be run", x.Failed, x.Count, c.Name)
+		case mean >= slow:
+			f.Cause, f.Weight = "probe.slow", 0.3
+			f.Text = fmt.Sprintf("%d commands in %s, probes among them, took %s each, the longest %s", x.Count, c.Name, waterfall.Duration(mean), waterfall.Duration(x.Longest))
+		default:
+			continue
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}

@@ -1,0 +1,228 @@
+// Package why finds the cause of what happened to a pod or container. It is pure: the
+// daemon collects the evidence, Judge turns it into a verdict, and both are plain
+// values.
+//
+// Evidence becomes facts, each with its time, its source and a weight: how strongly it
+// speaks for one cause. A cause is named by where it lies and what it is, for example
+// network.slow or image.auth; both are derived from the step that failed or took the
+// time, the class of its error and the words of its message, so that a step nobody
+// thought of still leads to a cause that names it. Causes are ranked by their facts
+// together.
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/history"
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+)
+
+// Evidence is what is known about a pod, or about one container of it.
+type Evidence struct {
+	// Pod is namespace/name; Container is the one that is asked about, empty for all.
+	Pod, Container string
+	Now            time.Time
+	// Traces are calls about the pod and pulls of its images, whole or their key steps.
+	Traces []*waterfall.Trace
+	// Begun are operations that have begun, ended or not.
+	Begun []Begun
+	// Containers are the pod's, attempts that are gone included, the oldest first.
+	Containers []Container
+	// Sandbox is the pod's last known state; empty: it never became one.
+	Sandbox string
+	// Lives are the beginnings and orderly ends of the daemon.
+	Lives []Life
+}
+
+// Begun is an operation that has begun, by the name of its span.
+type Begun struct {
+	Time      time.Time
+	Name      string
+	TraceID   string
+	Container string
+}
+
+// Life is one end of a daemon's life; Boot names the boot of the kernel.
+type Life struct {
+	Time  time.Time
+	Boot  string
+	Ended bool
+}
+
+// Container is one container as far as it is known.
+type Container struct {
+	Name, ID, Image            string
+	Attempt                    uint32
+	State                      pod.State
+	Created, Started, Finished time.Time
+	// Stopped: a stop had been asked for when it ended.
+	Stopped bool
+	// Gone: it was removed.
+	Gone    bool
+	Exit    *pod.Exit
+	Figures history.Figures
+	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function it
+	// sleeps in; Monitor the state letter of its monitor. Empty: not known.
+	Process, Wait, Monitor string
+	// LogBytes were written to the log, LogDropped were lost, so far.
+	LogBytes, LogDropped int64
+}
+
+// Fact is one piece of evidence.
+type Fact struct {
+	Time time.Time `json:"time,omitzero"`
+	// Source is where it comes from: trace, exit, cgroup, exec, log, process, daemon.
+	Source string `json:"source"`
+	Text   string `json:"text"`
+	// Cause is what it speaks for, and Weight how strongly: 0 to 1.
+	Cause     string  `json:"cause"`
+	Weight    float64 `json:"weight"`
+	Container string  `json:"container,omitempty"`
+	// sentence is that of the cause, if this is its strongest fact; empty: Text.
+	sentence string
+}
+
+// Cause is a possible explanation.
+type Cause struct {
+	// Name is where.what, for example image.auth; see docs/incidents.md.
+	Name      string  `json:"name"`
+	Container string  `json:"container,omitempty"`
+	Sentence  string  `json:"sentence"`
+	Next      string  `json:"next"`
+	Score     float64 `json:"score"`
+	Facts     []Fact  `json:"facts"`
+}
+
+// Verdict is the answer.
+type Verdict struct {
+	Subject string `json:"subject"`
+	// State is one sentence about how things stand.
+	State string `json:"state"`
+	// Cause is the best explanation; its name is "none" when nothing is wrong as far
+	// as the node can see.
+	Cause Cause `json:"cause"`
+	// Others are further explanations, the strongest first.
+	Others []Cause `json:"others,omitempty"`
+}
+
+// None is the name of the cause when nothing is wrong.
+const None = "none"
+
+// threshold is the score below which a cause is not worth telling.
+const threshold = 0.15
+
+// Judge finds the cause.
+func Judge(e Evidence) Verdict {
+	var facts []Fact
+	for _, collect := range []func(*Evidence) []Fact{calls, exits, figures, processes, commands, restarts} {
+		facts = append(facts, collect(&e)...)
+	}
+	if e.Container != "" {
+		facts = slices.DeleteFunc(facts, func(f Fact) bool { return f.Container != "" && f.Container != e.Container })
+	}
+	v := Verdict{Subject: e.Pod, State: state(&e)}
+	if e.Container != "" {
+		v.Subject += "/" + e.Container
+	}
+	causes := rank(facts)
+	if len(causes) == 0 {
+		v.Cause = Cause{Name: None, Sentence: "nothing is wrong as far as the node can see", Facts: facts,
+			Next: "if something is slow or wrong all the same, look at the program itself: vitrine logs, and vitrine trace for the time of its calls"}
+		return v
+	}
+	v.Cause, v.Others = causes[0], causes[1:]
+	return v
+}
+
+// rank joins the facts of each cause and orders the causes.
+func rank(facts []Fact) []Cause {
+	type key struct{ cause, container string }
+	byKey := map[key]*Cause{}
+	var order []key
+	for _, f := range facts {
+		k := key{f.Cause, f.Container}
+		c := byKey[k]
+		if c == nil {
+			c = &Cause{Name: f.Cause, Container: f.Container, Next: next(f.Cause)}
+			byKey[k] = c
+			order = append(order, k)
+		}
+		c.Facts = append(c.Facts, f)
+		c.Score = 1 - (1-c.Score)*(1-f.Weight)
+	}
+	var causes []Cause
+	for _, k := range order {
+		c := byKey[k]
+		if c.Score < threshold {
+			continue
+		}
+		strongest := slices.MaxFunc(c.Facts, func(a, b Fact) int { return cmp.Compare(a.Weight, b.Weight) })
+		c.Sentence = cmp.Or(strongest.sentence, strongest.Text)
+		slices.SortStableFunc(c.Facts, func(a, b Fact) int { return a.Time.Compare(b.Time) })
+		c.Facts = shorten(c.Facts)
+		causes = append(causes, *c)
+	}
+	slices.SortStableFunc(causes, func(a, b Cause) int { return cmp.Compare(b.Score, a.Score) })
+	return causes
+}
+
+// maxFacts bounds what is shown for one cause: the first ones and the last.
+const maxFacts = 8
+
+func shorten(facts []Fact) []Fact {
+	if len(facts) <= maxFacts {
+		return facts
+	}
+	return append(slices.Clone(facts[:maxFacts-1]), facts[len(facts)-1])
+}
+
+// state says how things stand.
+func state(e *Evidence) string {
+	var parts []string
+	last := map[string]Container{}
+	var names []string
+	for _, c := range e.Containers {
+		if e.Container != "" && c.Name != e.Container {
+			continue
+		}
+		if _, seen := last[c.Name]; !seen {
+			names = append(names, c.Name)
+		}
+		last[c.Name] = c
+	}
+	for _, name := range names {
+		parts = append(parts, last[name].state(e.Now))
+	}
+	switch {
+	case len(parts) > 0:
+	case e.Container != "":
+		parts = append(parts, "the container was never created")
+	case e.Sandbox == "":
+		parts = append(parts, "the pod never became ready")
+	default:
+		parts = append(parts, fmt.Sprintf("the pod is %s and has no containers", e.Sandbox))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (c Container) state(now time.Time) string {
+	text := fmt.Sprintf("%s is %s", c.Name, c.State)
+	if c.State == pod.Running && !c.Started.IsZero() {
+		text += " for " + waterfall.Duration(now.Sub(c.Started))
+	}
+	if x := c.Exit; x != nil {
+		text = fmt.Sprintf("%s ended %s ago with %d (%s)", c.Name, waterfall.Duration(now.Sub(c.Finished)), x.Code, x.Reason)
+	}
+	if c.Gone {
+		text += " and was removed"
+	}
+	if c.Attempt > 0 {
+		text += fmt.Sprintf(", attempt %d", c.Attempt)
+	}
+	return text
+}

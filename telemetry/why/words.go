@@ -1,0 +1,195 @@
+package why
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// areas say where a step lies, by the beginning of its name; the first that fits
+// decides. A step that fits none lies where its own first word says.
+var areas = []struct{ prefix, area, words string }{
+	{"image.rootfs", "rootfs", "mounting the root file system"},
+	{"image.layer.apply", "unpack", "unpacking a layer to disk"},
+	{"image.layer.commit", "unpack", "committing a layer to disk"},
+	{"image.record", "unpack", "recording the image on disk"},
+	{"image.sync", "unpack", "syncing the image to disk"},
+	{"image.queue", "queue", "waiting for a place among the pulls"},
+	{"image.layer", "image", "downloading a layer"},
+	{"image.manifest", "image", "fetching the manifest"},
+	{"image.", "image", "pulling the image"},
+	{"network.cni", "network", "the CNI plugin"},
+	{"network.", "network", "connecting the pod to its network"},
+	{"oci.hook", "hook", "an OCI hook"},
+	{"libct.", "process", "setting up the container"},
+	{"monitor.start", "process", "executing the program"},
+	{"lifecycle.execute", "process", "executing the program"},
+	{"lifecycle.start_container", "process", "starting the container"},
+	{"monitor.", "monitor", "the container's monitor"},
+	{"lifecycle.stop", "stop", "waiting for the container to end"},
+	{"lifecycle.resolve", "config", "resolving the request"},
+	{"lifecycle.spec", "config", "describing the container"},
+	{"lifecycle.lock", "lock", "waiting for another operation on the same pod"},
+	{"lifecycle.cgroup", "cgroup", "making the cgroup"},
+	{"cri.admit", "config", "validating the request"},
+}
+
+// area returns where a step lies and what it does, in words.
+func area(step string) (name, words string) {
+	for _, a := range areas {
+		if strings.HasPrefix(step, a.prefix) {
+			return a.area, a.words
+		}
+	}
+	name, _, _ = strings.Cut(step, ".")
+	return name, step
+}
+
+// things move a failure to where its message says that it lies: a mount that cannot be
+// made fails in the launcher, but lies in the request.
+var things = []struct {
+	area    string
+	pattern *regexp.Regexp
+}{
+	{"volume", regexp.MustCompile(`(?i)image volume|ImageVolumeMountFailed`)},
+	{"mount", regexp.MustCompile(`(?i)mount source|mount "|mount target|mount through|container_path|container path`)},
+	{"user", regexp.MustCompile(`(?i)\b(user|group|uid|gid|passwd)\b`)},
+	{"seccomp", regexp.MustCompile(`(?i)seccomp`)},
+	{"apparmor", regexp.MustCompile(`(?i)apparmor`)},
+	{"selinux", regexp.MustCompile(`(?i)selinux`)},
+	{"sysctl", regexp.MustCompile(`(?i)sysctl`)},
+	{"device", regexp.MustCompile(`(?i)\bdevices?\b`)},
+	{"hook", regexp.MustCompile(`(?i)\bhook\b`)},
+	{"capability", regexp.MustCompile(`(?i)capabilit`)},
+	{"handler", regexp.MustCompile(`(?i)runtime handler`)},
+	{"workdir", regexp.MustCompile(`(?i)working directory`)},
+	{"memory", regexp.MustCompile(`(?i)memory limit|want of memory|OOM-killed`)},
+	{"image", regexp.MustCompile(`(?i)\bimage\b`)},
+	{"log", regexp.MustCompile(`(?i)\blog path\b|log_path|monitor\.log|\.log: `)},
+}
+
+// classes are what errors say in the kernel's, Go's and registries' words; the first
+// that fits decides.
+var classes = []struct {
+	class   string
+	pattern *regexp.Regexp
+	words   string
+}{
+	{"disk", regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|input/output error`), "the disk is full or broken"},
+	{"format", regexp.MustCompile(`(?i)exec format error`), "the program is for another architecture, or a script without its first line"},
+	{"library", regexp.MustCompile(`(?i)error while loading shared libraries|error loading shared library|cannot open shared object file`), "a shared library is missing from the image"},
+	{"readonly", regexp.MustCompile(`(?i)read-only file system`), "the file system is read-only"},
+	{"digest", regexp.MustCompile(`(?i)digest|checksum`), "what came is not what was promised"},
+	{"tls", regexp.MustCompile(`(?i)x509|tls: |certificate`), "the TLS connection is refused"},
+	{"dns", regexp.MustCompile(`(?i)no such host|server misbehaving|lookup .*: `), "a name cannot be resolved"},
+	{"address", regexp.MustCompile(`(?i)address already in use|port is already allocated`), "an address is in use already"},
+	{"exhausted", regexp.MustCompile(`(?i)no IP addresses available|range.*(full|exhausted)|too many open files|resource temporarily unavailable|cannot allocate memory|resource exhausted`), "something has run out"},
+	{"tcp", regexp.MustCompile(`(?i)connection refused|connection reset|no route to host|network is unreachable|broken pipe|unexpected EOF`), "the connection fails"},
+	{"timeout", regexp.MustCompile(`(?i)timed out|deadline exceeded|killed after|i/o timeout|timeout`), "it takes longer than it may"},
+	{"missing", regexp.MustCompile(`(?i)no such file or directory|not found|is in none of|does not exist|unknown|no such|no matching entries|unable to find|is not there|cannot open`), "it is not there"},
+	{"denied", regexp.MustCompile(`(?i)permission denied|operation not permitted|denied|forbidden|unauthorized|not allowed|access control`), "it is not permitted"},
+	{"busy", regexp.MustCompile(`(?i)device or resource busy|already exists|text file busy`), "it is in use or exists already"},
+	{"invalid", regexp.MustCompile(`(?i)invalid|not supported|is a directory|not a directory|malformed|must `), "the request is wrong"},
+}
+
+// known are error classes that rooms set on their spans (error.type), in words.
+var known = map[string]string{
+	"dns": "the registry's name cannot be resolved", "tcp": "the registry cannot be reached", "tls": "the TLS connection is refused",
+	"auth": "the registry wants other credentials", "denied": "the registry forbids it", "notfound": "the registry does not have it",
+	"ratelimit": "the registry limits the rate of pulls", "server": "the registry has a fault of its own", "timeout": "it takes longer than it may",
+	"stall": "the registry stopped sending", "digest": "what came is not what was promised", "signature": "the signature policy refuses it",
+	"disk": "the disk is full or broken", "limit": "a bound was hit", "cancel": "the caller gave up",
+}
+
+// classify names a failure: where it lies, what it is, and that in words. class is the
+// step's own word for it; empty if it has none.
+func classify(step, class, text string) (name, words string) {
+	where, _ := area(step)
+	network := []string{"image", "unpack", "network"} // their messages quote other people's words
+	if !slices.Contains(network, where) {
+		for _, t := range things {
+			if t.pattern.MatchString(text) {
+				where = t.area
+				break
+			}
+		}
+	}
+	if said, ok := known[class]; ok && where != "network" {
+		return where + "." + class, said
+	}
+	for _, c := range classes {
+		if c.pattern.MatchString(text) {
+			return where + "." + c.class, c.words
+		}
+	}
+	return where + ".failed", "it fails"
+}
+
+// advice is the next step, by cause or by its second part; the first that fits.
+var advice = []struct{ cause, next string }{
+	{"image.auth", "check the pull secret: kubectl get pod -o jsonpath={.spec.imagePullSecrets}, and that it is for this registry"},
+	{"image.denied", "check that the credentials may read this repository"},
+	{"image.ratelimit", "wait, authenticate the pulls, or put a mirror into registries.conf"},
+	{"image.notfound", "check the image's name and tag; the registry has no such manifest or layer"},
+	{"image.missing", "check the image's name and tag, and that it was pulled"},
+	{"image.digest", "pull from another mirror; what this one sends is damaged or was tampered with"},
+	{"image.dns", "check the registry's name and the node's resolver: getent hosts REGISTRY"},
+	{"image.tcp", "check that the registry listens and that the node's firewall lets it through"},
+	{"image.tls", "check the registry's certificate and the certs.d directory; plain HTTP needs insecure = true in registries.conf"},
+	{"image.stall", "check the registry and the path to it; a mirror nearer by helps"},
+	{"image.slow", "look at the throughput in vitrine trace --events and at vitrine pulls; a mirror nearer by or a smaller image helps"},
+	{"image.server", "look at the registry's own log; the runtime tries again by itself"},
+	{"image.signature", "check policy.json and who signed the image"},
+	{"network.slow", "time the named plugin by hand and look at what it waits for: its IPAM, its API server, iptables"},
+	{"network.hanging", "look at what the named plugin waits for; it is killed when its time is up"},
+	{"network.missing", "install the named plugin into a directory of network.bin_dirs, or take it out of the conflist"},
+	{"network.exhausted", "the address range is used up: look for leaked leases and enlarge the subnet"},
+	{"network.", "read the plugin's own words above; vitrine check shows what this host lacks"},
+	{"hook.", "run the named hook by hand with the container's state on standard input; it delays or stops every container it matches"},
+	{"process.missing", "check command and args against the image; if the file is there, its interpreter or loader is not"},
+	{"process.format", "check the image's architecture (uname -m) and that a script begins with #!"},
+	{"process.library", "rebuild the image with the named library, or on the base it was linked against"},
+	{"process.denied", "check the file's mode and the user that the container runs as"},
+	{"user.", "check runAsUser, runAsGroup and the image's USER against its /etc/passwd"},
+	{"mount.", "check the volume: the named path must exist on the node and in the form that is asked for"},
+	{"volume.", "pull the volume's image first, and check its reference and sub-path"},
+	{"unpack.disk", "free space on the image store's file system (df), or move root to a larger one"},
+	{"rootfs.disk", "free space on the image store's file system (df), or move root to a larger one"},
+	{"unpack.slow", "look at the disk under the image store: iostat, its quota, what else writes"},
+	{"rootfs.slow", "look at the disk under the image store: iostat, its quota, what else writes"},
+	{"queue.", "too many pulls at once: look at vitrine pulls and at image.max_pulls"},
+	{"oom.killed", "raise the named limit or find what uses the memory; the figures above say how much was in use"},
+	{"oom.child", "a worker was killed, not PID 1: raise the limit or lower the number of workers"},
+	{"killed.outside", "find who sent the signal: an operator, a node agent, a script; the runtime and the kernel's OOM killer did not"},
+	{"seccomp.denied", "find the system call in the audit log and allow it in the pod's seccomp profile"},
+	{"crash.signal", "it is a bug of the program: get a core dump or the last words of its log"},
+	{"stop.killed", "let the program handle its stop signal, or raise terminationGracePeriodSeconds"},
+	{"stop.", "let the program handle its stop signal, or lower terminationGracePeriodSeconds"},
+	{"exit.code", "read the program's last words: vitrine logs"},
+	{"cpu.throttled", "raise the CPU limit or take it away; requests alone do not throttle"},
+	{"cpu.pressure", "the node's CPUs are contended: look at vitrine top and at the pods' requests"},
+	{"memory.pressure", "the container is close to its limit and reclaims all the time: raise the limit"},
+	{"io.pressure", "the disk is contended: look at vitrine top for who writes"},
+	{"pids.limit", "raise the pid limit or find what forks: the container is at its limit of tasks"},
+	{"probe.timeout", "raise the probe's timeoutSeconds, or make what it runs cheaper"},
+	{"probe.failed", "run the probe's command by hand: kubectl exec"},
+	{"probe.slow", "make what the probe runs cheaper, or use an httpGet or grpc probe instead of exec"},
+	{"log.lost", "free the disk that the log lies on, or make it faster; the count above is what is missing"},
+	{"log.flood", "lower the program's log level; kubelet rotates at containerLogMaxSize"},
+	{"log.blocked", "look at why the log's reader does not read: the state of the monitor, a stopped process, the disk"},
+	{"process.stopped", "somebody sent SIGSTOP or froze the cgroup: kill -CONT, or look for a debugger"},
+	{"process.stuck", "a kernel call does not return: look at the named function, at NFS and at the disk"},
+	{"daemon.restarted", "find out why the daemon was killed: its log and the kernel's; kubelet tries again by itself"},
+	{"node.rebooted", "find out why the node went down; kubelet starts the pod's containers anew"},
+	{"monitor.lost", "find out who killed the monitor; the container's exit status could not be had"},
+	{"lock.", "look at vitrine status for the operation that holds the pod"},
+}
+
+func next(cause string) string {
+	for _, a := range advice {
+		if a.cause == cause || strings.HasSuffix(a.cause, ".") && strings.HasPrefix(cause, a.cause) {
+			return a.next
+		}
+	}
+	return "read the evidence; vitrine trace draws the call with every step"
+}
