@@ -25,7 +25,7 @@ KILLS  ?= 200
 LINES  ?= 10000000
 POINTS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers torture torture-short demo bench check generate deps test-vm clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo bench check generate deps test-vm clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -55,7 +55,7 @@ FORCE:
 
 GOTEST := $(GO) test $(if $(V),-v) -count=1 -p 2
 
-test: packages build unit e2e ## everything a change must pass, under 20 minutes
+test: packages build unit e2e test-observe ## everything a change must pass, under 20 minutes
 
 unit: packages ## tests of the rooms
 	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 8m $$(echo "$(PURE_PKGS)" | tr ' ' '\n' | grep -v /test/)
@@ -63,7 +63,18 @@ unit: packages ## tests of the rooms
 	cd launch/seccomp && CGO_ENABLED=1 $(GOTEST) -timeout 5m ./...
 
 e2e: packages build ## tests of the whole system
-	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/...
+	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m $$($(GO) list -tags $(TAGS) ./test/... | grep -v /test/observe)
+
+# A real OpenTelemetry Collector, from its modules, for the tests and for observe.
+collector: .cache/otel-collector ## build the OpenTelemetry Collector of the tests
+.cache/otel-collector: $(wildcard test/observe/collector/*)
+	@mkdir -p .cache
+	cd test/observe/collector && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@.new .
+	@mv $@.new $@
+
+test-observe: packages build collector ## the daemon with a real Collector and a real Prometheus
+	@test/packages prometheus
+	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/observe
 
 # Debian 12's crun refuses a hybrid hierarchy: there its suite runs in the guest (test-vm).
 HANDLERS ?= runc
