@@ -163,7 +163,8 @@ type logrusHook struct{ handler slog.Handler }
 // Levels are all.
 func (logrusHook) Levels() []logrus.Level { return logrus.AllLevels }
 
-// Fire writes the entry with its fields.
+// Fire writes the entry with its fields, without the secrets that a library may have
+// put there.
 func (h logrusHook) Fire(e *logrus.Entry) error {
 	ctx := e.Context
 	if ctx == nil {
@@ -181,8 +182,13 @@ func (h logrusHook) Fire(e *logrus.Entry) error {
 	if !h.handler.Enabled(ctx, level) {
 		return nil
 	}
-	r := slog.NewRecord(e.Time, level, e.Message, 0)
+	r := slog.NewRecord(e.Time, level, scrub(e.Message), 0)
 	for key, value := range e.Data {
+		switch value.(type) {
+		case bool, int, int64, uint64, float64, time.Duration:
+		default:
+			value = scrub(fmt.Sprint(value))
+		}
 		r.AddAttrs(slog.Any(key, value))
 	}
 	return h.handler.Handle(ctx, r)

@@ -41,7 +41,9 @@ type node struct {
 
 func start(t testing.TB, o harness.Options) *node {
 	t.Helper()
-	o.RegistriesConf = fixture.RegistriesConf(hub.Addr)
+	if o.RegistriesConf == "" {
+		o.RegistriesConf = fixture.RegistriesConf(hub.Addr)
+	}
 	d := harness.Run(t, o)
 	n := &node{TB: t, Daemon: d, cri: d.Client(t), ctx: harness.Context(t, 5*time.Minute)}
 	n.image = harness.Must(n.cri.Pull(n.ctx, hub.Image))(t)
