@@ -91,8 +91,9 @@ torture-short: ## the long runs as CI has time for
 demo: packages build ## the main job, narrated; KEEP=1 leaves it running, STOP=DIR ends that
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))
 
-bench: packages build ## figures; PEER=SOCKET or PEER=containerd measures another runtime in turns, ARGS=... more options
+bench: packages build ## figures; PEER=SOCKET, containerd or conmon measures another runtime in turns, ARGS=... more options
 	@$(if $(filter containerd,$(PEER)),test/packages containerd runc)
+	@$(if $(filter conmon,$(PEER)),test/packages conmon runc)
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench $(if $(PEER),--peer $(PEER)) $(ARGS)
 
 check: packages generate-check ## format, vet, import policy, generated files

@@ -36,7 +36,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.Func("peer", "CRI `socket` of a runtime to compare with, or \"containerd\" to start the installed one; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
+	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
 	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
@@ -81,6 +81,13 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	var conmon *conmonPeer
+	if slices.Contains(o.peers, conmonName) {
+		if conmon, err = openConmon(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, conmon.close()) }()
+	}
 	r := newReport()
 	want := func(name string) bool { return len(o.only) == 0 || slices.Contains(o.only, name) }
 	if want("floor") {
@@ -100,6 +107,11 @@ func bench(ctx context.Context, o options) (err error) {
 					return fmt.Errorf("%s on %s: %w", p.name, t.name, err)
 				}
 				fmt.Fprintf(os.Stderr, "%s, round %d of %d, %s: %v\n", p.name, round+1, o.rounds, t.name, time.Since(from).Round(time.Millisecond))
+			}
+			if run := conmonParts[p.name]; run != nil && conmon != nil {
+				if err := run(ctx, o, conmon, r); err != nil {
+					return fmt.Errorf("%s on %s: %w", p.name, conmonName, err)
+				}
 			}
 		}
 	}
@@ -132,6 +144,9 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 		return targets, closeAll, err
 	}
 	for _, socket := range o.peers {
+		if socket == conmonName {
+			continue
+		}
 		open := func() (*target, error) { return openPeer(ctx, socket) }
 		if socket == "containerd" {
 			open = func() (*target, error) { return startContainerd(ctx, hub) }

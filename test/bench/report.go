@@ -147,7 +147,7 @@ func names(targets []*target) []string {
 	for _, t := range targets {
 		list = append(list, t.name)
 	}
-	return append(list, kernel)
+	return append(list, conmonName, kernel)
 }
 
 func kernelRelease() string {

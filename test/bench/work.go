@@ -94,9 +94,7 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 			if err != nil {
 				return err
 			}
-			content := float64(lines * 100 * writers)
-			r.add(t.name, fmt.Sprintf("log throughput, %d containers", writers), mbPerSecond, content/1e6/wall)
-			r.add(t.name, fmt.Sprintf("machine CPU per GiB of log, %d containers", writers), milliseconds, (after-busy)*1000/content*(1<<30))
+			addLogs(r, t.name, writers, float64(lines*100*writers), wall, after-busy)
 			return complete(logs, lines)
 		})
 		if err != nil {
@@ -104,6 +102,12 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 		}
 	}
 	return nil
+}
+
+// addLogs adds what content bytes took, in seconds of the clock and of CPU time.
+func addLogs(r *report, target string, writers int, content, wall, busy float64) {
+	r.add(target, fmt.Sprintf("log throughput, %d containers", writers), mbPerSecond, content/1e6/wall)
+	r.add(target, fmt.Sprintf("machine CPU per GiB of log, %d containers", writers), milliseconds, busy*1000/content*(1<<30))
 }
 
 // complete fails when a log lacks lines: a figure for lost output is worth nothing.

@@ -52,6 +52,9 @@ func TestImage() (fixture.Image, error) {
 	return image, nil
 }
 
+// Payload is the static test program, for root file systems that are no image's.
+func Payload() ([]byte, error) { return payload() }
+
 // payload is the static test program; beside the binaries when they are prebuilt,
 // compiled once per process otherwise.
 var payload = sync.OnceValues(func() ([]byte, error) {
