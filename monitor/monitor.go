@@ -73,11 +73,13 @@ type monitor struct {
 	environ []string // the launcher's
 	// collectAt is the number of exec sessions at which the heap was last made small.
 	collectAt uint64
+	posts     uint64 // of this program image
+	sinks     sinks
 	ending    bool // a Shutdown is under way
 	done      bool
 	room      struct { // where the tables begin
 		slots  [32]slot
-		timers [4]*timer
+		timers [8]*timer
 		owned  [4]owned
 		conns  [4]*conn
 	}
@@ -102,6 +104,7 @@ func (m *monitor) prime() {
 	m.procs = reaper{m: m, owned: m.room.owned[:0]}
 	m.control = socket{m: m, listener: -1, packet: mapBuffer(wire.MaxPacket)[:0], conns: m.room.conns[:0]}
 	m.report.init(m)
+	m.sinks.init(m)
 	m.upgrade = upgrade{m: m, program: -1, answer: -1}
 }
 
@@ -148,6 +151,7 @@ func (m *monitor) run() {
 			m.done = true
 		}
 	}
+	m.sinks.close()
 	m.report.close()
 }
 
@@ -166,6 +170,7 @@ func (m *monitor) idle() {
 	giveBack(m.control.packet[:cap(m.control.packet)])
 	m.stdin.release()
 	m.report.release()
+	m.sinks.quiet()
 	m.procs.sweep() // a signal that came between two waits is noticed here
 	m.renew(true)
 }

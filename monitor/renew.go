@@ -7,8 +7,8 @@ import (
 
 // A monitor's heap only grows: the collector is off, because its first run costs some
 // 400 KiB for good (mark bits, work buffers, and 4 KiB for each list of spans of each
-// size of object), twice of what it could ever find. Execs are all that leaves
-// garbage, 0.5 to 2 KiB each. So a monitor that has served some replaces its program by
+// size of object), twice of what it could ever find. Execs leave garbage, 0.5 to 2 KiB
+// each, and telemetry's POSTs, 0.2. So a monitor that has served some replaces its program by
 // itself, in a quiet moment, as an upgrade does: pid, children and descriptors stay, and
 // the heap begins anew. That takes 2 ms of CPU.
 const (
@@ -23,7 +23,7 @@ const (
 // renew replaces the program by itself when it has left enough garbage. m.collectAt is
 // the number of execs at the last time.
 func (m *monitor) renew(quiet bool) {
-	since := m.counts.Execs - m.collectAt
+	since := m.counts.Execs - m.collectAt + m.posts/8
 	if since < renewAfter || !quiet && since < renewBusyAfter {
 		return
 	}

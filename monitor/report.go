@@ -36,9 +36,8 @@ type reporter struct {
 
 func (r *reporter) init(m *monitor) {
 	r.m = m
-	r.delivery.m, r.delivery.sock = m, -1
-	r.delivery.timeout.fire = r.delivery.failed
-	m.timers = append(m.timers, &r.delivery.timeout)
+	r.delivery.m = m
+	r.delivery.exchange.init(m, r.delivery.posted)
 }
 
 // configure is called once the configuration is known.

@@ -84,6 +84,8 @@ func (m *monitor) carry(f *fields) {
 	integer(f, 58, &r.spool.size)
 	integer(f, 59, &r.spool.offset)
 
+	m.sinks.carry(f, 70)
+
 	f.conn(60, m, &m.upgrade.waiter.conn)
 	integer(f, 61, &m.upgrade.waiter.id)
 	integer(f, 62, &m.upgrade.count)

@@ -120,6 +120,7 @@ func (m *monitor) output(s *stream, data []byte) {
 		m.report.firstOutput(at)
 	}
 	m.log.Write(s.lines, at, data)
+	m.sinks.write(s, at, data)
 	for i := len(m.clients) - 1; i >= 0; i-- { // a client may be removed on the way
 		m.clients[i].show(s, data)
 	}
@@ -129,6 +130,7 @@ func (s *stream) end() {
 	s.m.drop(&s.fd)
 	if s.m.log != nil {
 		s.m.log.End(s.lines, now())
+		s.m.sinks.end(s)
 	}
 }
 

@@ -202,7 +202,7 @@ func (m *monitor) calm() bool {
 			return false
 		}
 	}
-	return m.report.stage == idle && !m.ending
+	return m.report.stage == idle && m.sinks.otlp.sock < 0 && !m.ending
 }
 
 // replace executes the new program. It returns only when that failed.

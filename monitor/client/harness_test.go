@@ -75,7 +75,7 @@ func makeRootfs(dir string) {
 	raw, err := os.ReadFile("/bin/busybox")
 	must(err) // Debian's busybox-static
 	must(os.WriteFile(dir+"/bin/busybox", raw, 0o755))
-	for _, name := range strings.Fields("sh cat ls sleep echo true false printf seq yes head setsid kill ps stty tty dd readlink test nohup wc") {
+	for _, name := range strings.Fields("sh cat ls sleep echo true false printf seq yes head setsid kill ps stty tty dd readlink test nohup wc tr") {
 		must(os.Symlink("busybox", dir+"/bin/"+name))
 	}
 	must(os.WriteFile(dir+"/bin/garbage", []byte("\x7fELF this is no program\n"), 0o755))

@@ -44,7 +44,9 @@ type Spawn struct {
 	LogLimit wire.LogLimit
 	// LogOTLP and LogJournal send the container's lines to TelemetrySocket and to the
 	// host's journal as well, as far as those keep up.
-	LogOTLP, LogJournal        bool
+	LogOTLP, LogJournal bool
+	// JournalSocket is where the journal listens; empty means systemd's own.
+	JournalSocket              string
 	Terminal, Stdin, StdinOnce bool
 	// Traceparent is the parent of monitor.create; empty means that of ctx (WithTraceparent).
 	Traceparent string
@@ -150,7 +152,7 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 		return nil, fmt.Errorf("log path %s is not below %s", s.LogPath, s.LogTrusted)
 	}
 	c := &wire.Config{
-		LogTrusted: len(s.LogTrusted), LogLimit: s.LogLimit, LogOTLP: s.LogOTLP, LogJournal: s.LogJournal,
+		LogTrusted: len(s.LogTrusted), LogLimit: s.LogLimit, LogOTLP: s.LogOTLP, LogJournal: s.LogJournal, JournalSocket: s.JournalSocket,
 		ID: s.ID, Dir: s.Dir, Launcher: s.LaunchPath, Request: s.Request, ExecFifo: s.ExecFifo,
 		StartRequest: s.StartRequest, DeleteRequest: s.DeleteRequest, LogPath: s.LogPath, LogMaxLine: s.LogMaxLine,
 		Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce,

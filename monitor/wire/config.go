@@ -42,6 +42,8 @@ type Config struct {
 	LogLimit LogLimit
 	// LogOTLP sends the container's lines to TelemetrySocket too, LogJournal to the journal's socket.
 	LogOTLP, LogJournal bool
+	// JournalSocket is the journal's; empty is the host's.
+	JournalSocket string
 }
 
 // Attribute is one string attribute of a span.
@@ -67,7 +69,8 @@ func (c *Config) Append(buf []byte) []byte {
 	buf = AppendBytes(buf, 40, c.LogLimit.append(nil))
 	buf = AppendUint(buf, 41, uint64(c.LogTrusted))
 	buf = AppendBool(buf, 42, c.LogOTLP)
-	return AppendBool(buf, 43, c.LogJournal)
+	buf = AppendBool(buf, 43, c.LogJournal)
+	return AppendString(buf, 44, c.JournalSocket)
 }
 
 // Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
@@ -126,6 +129,8 @@ func (c *Config) Parse(buf []byte) error {
 			c.LogOTLP = f.Uint != 0
 		case f.Num == 43:
 			c.LogJournal = f.Uint != 0
+		case f.Num == 44:
+			c.JournalSocket = text(f.Bytes)
 		}
 	}
 	return nil
