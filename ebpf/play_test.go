@@ -90,6 +90,8 @@ func play(part []string) {
 		playHostile()
 	case "watched":
 		playWatched(part[1])
+	case "spin":
+		playSpin()
 	case "work":
 		playWork()
 	case "denied":

@@ -46,6 +46,7 @@ struct watch {
 };
 
 struct member {
+	__u64 serial;
 	__u32 slot;
 	__u32 epoch;
 };
@@ -72,39 +73,43 @@ struct {
 	__type(value, __u32);
 } watched SEC(".maps");
 
-/* What the search through a cgroup's ancestors found: slot 0 if it is not watched. */
+#define MEMBERS 1024
+
+/* What the search through a cgroup's ancestors found: slot 0 if it is not watched. The
+ * place is that of its serial number, which is never given twice; of two with the same
+ * place the later takes it. An array costs a third of a hash, and one per CPU is never
+ * read half written. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u64);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MEMBERS);
+	__type(key, __u32);
 	__type(value, struct member);
 } members SEC(".maps");
 
 /* Entries of members from before the last change of watched are not believed. */
 volatile __u32 epoch = 1;
 
-static __always_inline __u32 search(struct task_struct *t, __u64 cgroup)
+static __always_inline void search(struct cgroup_subsys_state *css, struct member *m, __u64 serial)
 {
-	struct cgroup_subsys_state *css = memory_css(t);
-	struct member m = { .epoch = epoch };
-	__u32 *slot;
+	__u32 *slot = 0;
 	int i;
 
+	m->epoch = epoch;
+	m->serial = serial;
+	m->slot = 0;
 	for (i = 0; i < DEPTH; i++) {
 		__u64 id;
 
 		if (!css)
-			break;
+			return;
 		id = css_id(css);
 		slot = bpf_map_lookup_elem(&watched, &id);
 		if (slot) {
-			m.slot = *slot;
-			break;
+			m->slot = *slot;
+			return;
 		}
 		css = BPF_CORE_READ(css, parent);
 	}
-	bpf_map_update_elem(&members, &cgroup, &m, BPF_ANY);
-	return m.slot;
 }
 
 /* These loads are checked by the verifier and cost one instruction each. */
@@ -114,11 +119,15 @@ static __always_inline struct watch *watch_of(struct task_struct *t)
 	struct css_set *set = t->cgroups;
 	struct cgroup_subsys_state **base = __builtin_preserve_access_index(&set->subsys[0]);
 	struct cgroup_subsys_state *css = base[i];
-	__u64 id = css->cgroup->kn->id;
-	struct member *m = bpf_map_lookup_elem(&members, &id);
-	__u32 slot;
+	__u64 serial = css->serial_nr;
+	__u32 slot = serial & (MEMBERS - 1);
+	struct member *m = bpf_map_lookup_elem(&members, &slot);
 
-	slot = m && m->epoch == epoch ? m->slot : search(t, id);
+	if (!m)
+		return 0;
+	if (m->serial != serial || m->epoch != epoch)
+		search(css, m, serial);
+	slot = m->slot;
 	if (!slot)
 		return 0;
 	return bpf_map_lookup_elem(&watches, &slot);
