@@ -44,6 +44,9 @@ func playWatched(part string) {
 			unix.Getppid()
 		}
 		unix.Kill(os.Getpid(), unix.SIGKILL)
+	case "device":
+		check(os.WriteFile(os.Getenv("PLAY_DEVICES")+"/cgroup.procs", []byte("0"), 0))
+		unix.Openat(unix.AT_FDCWD, "/dev/full", unix.O_RDONLY, 0)
 	case "paths": // more different denials than the ledger has room for
 		for n := range 300 {
 			unix.Openat(unix.AT_FDCWD, fmt.Sprintf("/proc/1/no/%d", n), unix.O_RDONLY, 0)
@@ -287,6 +290,35 @@ func TestLedgerIsBoundedPerContainer(t *testing.T) {
 	wait(t, start(t, quietDir, "denied capabilities"))
 	if all, lost, err := p.Denials(quiet); err != nil || len(all) != 3 || lost != 0 {
 		t.Errorf("the neighbour's: %+v, %d lost, %v", all, lost, err)
+	}
+}
+
+func TestDeviceCgroupsRefusalIsInTheLedger(t *testing.T) {
+	p := open(t)
+	devices := fmt.Sprintf("/sys/fs/cgroup/devices/vitrine-ebpf-%d", os.Getpid())
+	if err := os.Mkdir(devices, 0o755); err != nil {
+		t.Skipf("no device cgroup of v1: %v", err)
+	}
+	t.Cleanup(func() {
+		for range 200 {
+			if os.Remove(devices) == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("cgroup %s is left", devices)
+	})
+	if err := os.WriteFile(devices+"/devices.deny", []byte("c 1:7 rwm"), 0); err != nil {
+		t.Fatal(err)
+	}
+	dir, id := newCgroup(t, "", "device", 0)
+	track(t, p, id)
+	watch(t, p, id, ebpf.WatchOptions{Denials: true})
+	cmd, _, _ := startInit(t, p, dir, id, "watched device", "PLAY_DEVICES="+devices)
+	wait(t, cmd)
+	want := []line{{layer: ebpf.Permission, syscall: unix.SYS_OPENAT, capability: -1, error: unix.EPERM, path: "/dev/full", count: 1}}
+	if have := ledger(t, p, id); !equalLines(have, want) {
+		t.Errorf("have %+v, want %+v", have, want)
 	}
 }
 

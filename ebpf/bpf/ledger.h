@@ -59,6 +59,7 @@ struct {
 	__type(value, struct denial);
 } denials SEC(".maps");
 
+/* As many as there are containers, so each has its place. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 2048);
