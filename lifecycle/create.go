@@ -148,6 +148,15 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 			return err
 		}
 	}
+	if m.plugins != nil {
+		undo.add("plugins", func(ctx context.Context) error {
+			warn(ctx, "tell plugins of a container that was not made", m.plugins.RemoveContainer(ctx, sb, c), "container", c.ID)
+			return nil
+		})
+		if err := op.step(ctx, "plugins", plan.askPlugins); err != nil {
+			return err
+		}
+	}
 	undo.add("runtime", func(ctx context.Context) error { return m.deleteRuntimeState(ctx, c) })
 	if err := op.step(ctx, "bundle", plan.write); err != nil {
 		return err
@@ -163,7 +172,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return ignoreGone(monitor.Destroy(ctx))
 	})
 
-	return op.step(ctx, "created", func(context.Context) error {
+	if err := op.step(ctx, "created", func(context.Context) error {
 		start, err := processStart(created.PID)
 		if err != nil {
 			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), created.PID, err)
@@ -174,7 +183,12 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		}
 		m.watch(e, monitor)
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	op.enter("plugins")
+	warn(ctx, "tell plugins of a new container", m.tell(ctx, e, Plugins.PostCreateContainer), "container", c.ID)
+	return nil
 }
 
 // rootfsRequest describes the container's root file system; in a pod with its own

@@ -81,6 +81,7 @@ func (m *Manager) finish(ctx context.Context, e *containerEntry, exit pod.Exit, 
 		}
 	})
 	warn(ctx, "record a container's exit", err, "container", c.ID)
+	m.tellStopped(ctx, e)
 }
 
 func (m *Manager) oomKills(c pod.Container) uint64 {
@@ -154,7 +155,13 @@ func (m *Manager) removeContainer(ctx context.Context, op *operation, e *contain
 		return err
 	}
 	e.monitor.Store(nil)
-	return op.step(ctx, "forget", func(context.Context) error { return m.forgetContainer(e, told) })
+	return op.step(ctx, "forget", func(ctx context.Context) error {
+		if err := m.forgetContainer(e, told); err != nil || !told {
+			return err
+		}
+		warn(ctx, "tell plugins of a removed container", m.tell(ctx, e, Plugins.RemoveContainer), "container", c.ID)
+		return nil
+	})
 }
 
 // clearContainer removes what lies outside the record: monitor, runtime state,

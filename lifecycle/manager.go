@@ -71,6 +71,8 @@ type Rooms struct {
 	Images  *image.Store
 	Network *network.Network
 	Cgroups *cgroup.Cgroups
+	// Plugins may be nil.
+	Plugins Plugins
 }
 
 // Manager is the door to all pods. It is safe for concurrent use.
@@ -81,6 +83,7 @@ type Manager struct {
 	images  *image.Store
 	network *network.Network
 	cgroups *cgroup.Cgroups
+	plugins Plugins // nil for none
 	index   *index
 	hub     *hub
 	ops     *operations
@@ -111,7 +114,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	}
 	m := &Manager{
 		config: config, host: host, store: store,
-		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups,
+		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
 		probes: probes{known: map[string]probe{}},
 	}

@@ -18,7 +18,12 @@ import (
 
 // UpdateResources changes the limits of a Created or Running container: all of them
 // or, when one cannot be set, none. On failure the old ones are in force and on record.
-func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.LinuxContainerResources) (err error) {
+func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.LinuxContainerResources) error {
+	return m.updateResources(ctx, id, res, m.plugins)
+}
+
+// updateResources is UpdateResources with the plugins to ask and to tell, nil for none.
+func (m *Manager) updateResources(ctx context.Context, id string, res *runtime.LinuxContainerResources, plugins Plugins) (err error) {
 	e, sb, err := m.containerAndSandbox(id)
 	if err != nil {
 		return err
@@ -34,6 +39,12 @@ func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.L
 	c = *e.value.Load()
 	if c.State != pod.Created && c.State != pod.Running {
 		return fmt.Errorf("update resources of container %s: %w: it is %s", c.ID.Short(), pod.ErrState, c.State)
+	}
+	if plugins != nil {
+		op.enter("plugins")
+		if res, err = plugins.UpdateContainer(ctx, sb, c, res); err != nil {
+			return fmt.Errorf("update resources of container %s: %w", c.ID.Short(), err)
+		}
 	}
 	before := c.Config.GetLinux().GetResources()
 	if c.Resources != nil {
@@ -71,14 +82,19 @@ func (m *Manager) UpdateResources(ctx context.Context, id string, res *runtime.L
 	}); err != nil {
 		return err
 	}
-	return op.step(ctx, "record", func(context.Context) error {
+	if err := op.step(ctx, "record", func(context.Context) error {
 		back = append(back, func() error {
 			_, err := m.putContainer(e, e.value.Load().State, func(next *pod.Container) { next.Resources = c.Resources })
 			return err
 		})
 		_, err := m.putContainer(e, e.value.Load().State, func(next *pod.Container) { next.Resources = merged })
 		return err
-	})
+	}); err != nil || plugins == nil {
+		return err
+	}
+	op.enter("plugins")
+	warn(ctx, "tell plugins of changed limits", m.tell(ctx, e, Plugins.PostUpdateContainer), "container", c.ID)
+	return nil
 }
 
 // rescore gives the container's processes another oom_score_adj: those that have the
@@ -136,6 +152,12 @@ func (m *Manager) UpdateSandboxResources(ctx context.Context, id string, overhea
 	if sb = *e.value.Load(); sb.State != pod.Ready {
 		return fmt.Errorf("update resources of sandbox %s: %w: it is %s", sb.ID.Short(), pod.ErrState, sb.State)
 	}
+	if m.plugins != nil {
+		op.enter("plugins")
+		if err := m.plugins.UpdateSandbox(ctx, sb, overhead, resources); err != nil {
+			return fmt.Errorf("update resources of sandbox %s: %w", sb.ID.Short(), err)
+		}
+	}
 	restore := func() error { return nil }
 	if err := op.step(ctx, "cgroup", func(context.Context) (err error) {
 		limits, err := m.host.limits(wrap(resources)) // also checks what is only noted
@@ -147,7 +169,7 @@ func (m *Manager) UpdateSandboxResources(ctx context.Context, id string, overhea
 	}); err != nil {
 		return fmt.Errorf("update resources of sandbox %s: %w", sb.ID.Short(), err)
 	}
-	return op.step(ctx, "record", func(context.Context) error {
+	if err := op.step(ctx, "record", func(context.Context) error {
 		_, err := m.putSandbox(e, sb.State, func(next *pod.Sandbox) {
 			next.Overhead, next.Resources = keep(sb.Overhead, overhead), keep(sb.Resources, resources)
 		})
@@ -155,7 +177,12 @@ func (m *Manager) UpdateSandboxResources(ctx context.Context, id string, overhea
 			return errors.Join(err, restore())
 		}
 		return nil
-	})
+	}); err != nil || m.plugins == nil {
+		return err
+	}
+	op.enter("plugins")
+	warn(ctx, "tell plugins of a pod's changed limits", m.plugins.PostUpdateSandbox(ctx, *e.value.Load()), "sandbox", sb.ID)
+	return nil
 }
 
 func wrap(res *runtime.LinuxContainerResources) *pod.Resources {

@@ -126,6 +126,15 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 		}
 	}
 
+	if m.plugins != nil {
+		undo.add("plugins", func(ctx context.Context) error {
+			warn(ctx, "tell plugins of a pod that was not made", m.plugins.RemoveSandbox(ctx, sb), "sandbox", sb.ID)
+			return nil
+		})
+		if err := op.step(ctx, "plugins", func(ctx context.Context) error { return m.plugins.RunSandbox(ctx, sb) }); err != nil {
+			return err
+		}
+	}
 	return op.step(ctx, "ready", func(context.Context) error {
 		_, err := m.putSandbox(e, pod.Ready, func(next *pod.Sandbox) { *next = withState(sb, pod.Ready) })
 		return err
@@ -175,6 +184,10 @@ func (m *Manager) stopSandbox(ctx context.Context, op *operation, e *sandboxEntr
 	op.enter("init")
 	if err := m.stopSandboxInit(ctx, sb); err != nil {
 		return err
+	}
+	if m.plugins != nil {
+		op.enter("plugins")
+		warn(ctx, "tell plugins of a stopped pod", m.plugins.StopSandbox(ctx, sb), "sandbox", sb.ID)
 	}
 	if err := m.disconnect(ctx, op, sb); err != nil {
 		return err
@@ -248,7 +261,13 @@ func (m *Manager) removeSandbox(ctx context.Context, e *sandboxEntry) error {
 	if err := m.removePodCgroup(ctx, sb); err != nil {
 		return err
 	}
-	return m.forgetSandbox(e, before != pod.Creating)
+	if err := m.forgetSandbox(e, before != pod.Creating); err != nil {
+		return err
+	}
+	if m.plugins != nil && before != pod.Creating {
+		warn(ctx, "tell plugins of a removed pod", m.plugins.RemoveSandbox(ctx, sb), "sandbox", sb.ID)
+	}
+	return nil
 }
 
 // gone says whether the entry is no longer the index's.

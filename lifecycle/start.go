@@ -32,6 +32,10 @@ func (m *Manager) StartContainer(ctx context.Context, id string) (err error) {
 	if state := e.value.Load().State; state != pod.Created {
 		return fmt.Errorf("start container %s: %w: it is %s, not %s", c.ID.Short(), pod.ErrState, state, pod.Created)
 	}
+	op.enter("plugins")
+	if err := m.tell(ctx, e, Plugins.StartContainer); err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID.Short(), err)
+	}
 	if err := op.step(ctx, "record", func(context.Context) error {
 		_, err := m.putContainer(e, pod.Starting, nil)
 		return err
@@ -59,10 +63,15 @@ func (m *Manager) finishStart(ctx context.Context, op *operation, e *containerEn
 	}); err != nil {
 		return m.failStart(ctx, e, err)
 	}
-	return op.step(ctx, "running", func(context.Context) error {
+	if err := op.step(ctx, "running", func(context.Context) error {
 		_, err := m.putContainer(e, pod.Running, func(next *pod.Container) { next.StartedAt = started })
 		return err
-	})
+	}); err != nil {
+		return err
+	}
+	op.enter("plugins")
+	warn(ctx, "tell plugins of a started container", m.tell(ctx, e, Plugins.PostStartContainer), "container", c.ID)
+	return nil
 }
 
 // failStart ends a container whose program could not be executed.
@@ -84,6 +93,7 @@ func (m *Manager) failStart(ctx context.Context, e *containerEntry, cause error)
 	_, err := m.putContainer(e, pod.Exited, func(next *pod.Container) {
 		next.Exit, next.FinishedAt = &exit, time.Now()
 	})
+	m.tellStopped(ctx, e)
 	return errors.Join(fmt.Errorf("start container %s: %w", c.ID.Short(), launchError(cause)), err)
 }
 

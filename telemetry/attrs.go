@@ -27,6 +27,9 @@ const (
 	// KeyCNIPlugin and KeyCNICommand are on network.cni spans.
 	KeyCNIPlugin  = attribute.Key("vitrine.cni.plugin")
 	KeyCNICommand = attribute.Key("vitrine.cni.command")
+	// KeyNRIPlugin and KeyNRIEvent are on nri.plugin spans; the event also on nri.event.
+	KeyNRIPlugin = attribute.Key("vitrine.nri.plugin")
+	KeyNRIEvent  = attribute.Key("vitrine.nri.event")
 	// KeyImageBytes is how much of an image a step moved, KeyImageEndpoint the host it came from.
 	KeyImageBytes    = attribute.Key("vitrine.image.bytes")
 	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")

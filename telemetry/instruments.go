@@ -139,6 +139,12 @@ var (
 			{Name: "command", Values: []string{"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"}}, outcomes},
 		Spans: []Source{{Span: "network.cni", From: map[string]string{"plugin": string(KeyCNIPlugin), "command": string(KeyCNICommand)}}},
 	}
+	nriPlugin = &Instrument{
+		Name: "nri_plugin_duration_seconds", Unit: "seconds", Kind: Histogram,
+		Help:   "Time of calls of NRI plugins.",
+		Labels: []Label{{Name: "plugin", Max: 30}, {Name: "event", Max: 20}, outcomes},
+		Spans:  []Source{{Span: "nri.plugin", From: map[string]string{"plugin": string(KeyNRIPlugin), "event": string(KeyNRIEvent)}}},
+	}
 	ociHook = &Instrument{
 		Name: "oci_hook_duration_seconds", Unit: "seconds", Kind: Histogram,
 		Help:   "Time of executions of OCI hooks.",
@@ -317,7 +323,7 @@ var (
 // Instruments is the list, in the order of docs/metrics.md.
 var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
-	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, ociHook,
+	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullErrors, imagePullsInflight,
 	events, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes,

@@ -20,6 +20,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cri"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
+	"github.com/vitrine-runtime/vitrine/lifecycle/nri"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
@@ -38,7 +39,7 @@ type Config struct {
 	SocketGroup int `toml:"socket_group"`
 	// MetricsListen is host:port or unix:/path for /metrics. Empty: not served.
 	MetricsListen string `toml:"metrics_listen"`
-	// NRISocket is where NRI plugins connect; not served by this version.
+	// NRISocket is where NRI plugins connect. Empty: plugins are not served.
 	NRISocket string `toml:"nri_socket"`
 
 	CRI       cri.Options      `toml:"cri"`
@@ -46,6 +47,7 @@ type Config struct {
 	Image     image.Config     `toml:"image"`
 	Network   network.Config   `toml:"network"`
 	Cgroup    cgroup.Config    `toml:"cgroup"`
+	NRI       nri.Config       `toml:"nri"`
 	Telemetry telemetry.Config `toml:"telemetry"`
 
 	sources map[string]string // key → where its value comes from
@@ -161,6 +163,7 @@ func (c *Config) complete() {
 	c.Network.Dir = cmp.Or(c.Network.Dir, filepath.Join(c.State, "netns"))
 	c.Network.CacheDir = cmp.Or(c.Network.CacheDir, filepath.Join(c.Root, "network"))
 	c.Runtime.StateDir = c.State
+	c.NRI.Socket = c.NRISocket
 	c.Runtime.TelemetrySocket = filepath.Join(c.State, "otlp.sock")
 	c.Runtime.MonitorPath = cmp.Or(c.Runtime.MonitorPath, beside("vitrine-monitor"))
 	c.Runtime.LaunchPath = cmp.Or(c.Runtime.LaunchPath, beside("vitrine-launch"))
@@ -198,6 +201,7 @@ type setting struct {
 func (c *Config) settings() []setting {
 	effective := *c
 	effective.Runtime, effective.Image, effective.Network = c.Runtime.Effective(), c.Image.Effective(), c.Network.Effective()
+	effective.NRI = c.NRI.Effective()
 	effective.Telemetry.LogLevel = cmp.Or(c.Telemetry.LogLevel, "info")
 	effective.Telemetry.LogFormat = cmp.Or(c.Telemetry.LogFormat, "text")
 	if cgroups, err := cgroup.New(c.Cgroup); err == nil {

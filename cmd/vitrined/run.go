@@ -20,6 +20,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cri"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
+	"github.com/vitrine-runtime/vitrine/lifecycle/nri"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
@@ -59,6 +60,7 @@ type daemon struct {
 	cgroups   *cgroup.Cgroups
 	images    *image.Store
 	network   *network.Network
+	plugins   *nri.Plugins // nil where none are served
 	pods      *lifecycle.Manager
 	reloaded  atomic.Pointer[reloadOutcome]
 	stops     stops
@@ -128,9 +130,14 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		return fmt.Errorf("network: %w", err)
 	}
 	d.stops.add(logged("network", d.network.Close))
-	if d.pods, err = lifecycle.New(d.telemetry.Context(context.WithoutCancel(ctx)), c.Runtime, lifecycle.Rooms{
-		Images: d.images, Network: d.network, Cgroups: d.cgroups,
-	}); err != nil {
+	rooms := lifecycle.Rooms{Images: d.images, Network: d.network, Cgroups: d.cgroups}
+	if c.NRISocket != "" {
+		if d.plugins, err = nri.New(d.telemetry.Context(context.WithoutCancel(ctx)), c.NRI, version, c.Runtime.InjectCDI); err != nil {
+			return err
+		}
+		rooms.Plugins = d.plugins
+	}
+	if d.pods, err = lifecycle.New(d.telemetry.Context(context.WithoutCancel(ctx)), c.Runtime, rooms); err != nil {
 		return fmt.Errorf("lifecycle: %w", err)
 	}
 	d.stops.add(d.pods.Close)
@@ -138,10 +145,11 @@ func (d *daemon) build(ctx context.Context) (err error) {
 	d.observe()
 	d.reloaded.Store(&reloadOutcome{ok: true, at: d.started})
 	d.gauges()
-	if c.NRISocket != "" {
-		slog.Warn("NRI is not served by this version; plugins cannot connect", "socket", c.NRISocket)
+	if err := d.pods.Recover(ctx); err != nil || d.plugins == nil {
+		return err
 	}
-	return d.pods.Recover(ctx)
+	d.stops.add(logged("plugins", d.plugins.Close))
+	return d.plugins.Start(d.pods)
 }
 
 // observe lets telemetry read the stream of events until lifecycle closes it.

@@ -9,15 +9,19 @@ import (
 	"testing"
 	"time"
 
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/vitrine-runtime/vitrine/test/fixture"
 	"github.com/vitrine-runtime/vitrine/test/harness"
-	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // hub is the registry that all tests of this binary pull from.
 var hub *harness.Hub
 
 func TestMain(m *testing.M) {
+	if os.Getenv(pluginEnv) != "" {
+		os.Exit(playPlugin())
+	}
 	os.Exit(func() int {
 		var err error
 		if hub, err = harness.StartHub(context.Background()); err != nil {

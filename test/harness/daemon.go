@@ -61,6 +61,9 @@ func (d *Daemon) Args() []string {
 	if d.Options.CgroupDriver != "" {
 		args = append(args, "--cgroup-driver", d.Options.CgroupDriver)
 	}
+	if d.Options.NRI {
+		args = append(args, "--nri-socket", d.NRISocket())
+	}
 	return append(args, d.Options.Args...)
 }
 

@@ -44,6 +44,8 @@ type Options struct {
 	// Handler is the default runtime handler, NativeHandler or an OCI runtime in PATH;
 	// empty means that of HandlerEnv, or the built-in one.
 	Handler string
+	// NRI serves plugins at NRISocket.
+	NRI bool
 	// MetricsListen is host:port of /metrics; empty means metrics.sock in the directory.
 	MetricsListen string
 	// LogLevel is passed on; empty means debug.
@@ -129,6 +131,9 @@ func (in *Instance) Socket() string { return filepath.Join(in.State(), "vitrine.
 
 // API is the admin socket.
 func (in *Instance) API() string { return filepath.Join(in.State(), "api.sock") }
+
+// NRISocket is where plugins connect when Options.NRI is set.
+func (in *Instance) NRISocket() string { return filepath.Join(in.State(), "nri.sock") }
 
 // DaemonLog is the output of every life of the daemon.
 func (in *Instance) DaemonLog() string { return filepath.Join(in.Dir, "daemon.log") }
