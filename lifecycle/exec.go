@@ -71,7 +71,7 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 
 	var process []byte
 	if err := op.step(ctx, "process", func(context.Context) error {
-		process, err = execProcess(m.store.ContainerDir(c.ID), req)
+		process, err = m.execProcess(c, req)
 		return err
 	}); err != nil {
 		return 0, err
@@ -217,8 +217,8 @@ const processFile = "process.json"
 
 // execProcess derives the process of an exec from the container's own: same
 // identity, capabilities, environment and working directory.
-func execProcess(dir string, req ExecRequest) ([]byte, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, processFile))
+func (m *Manager) execProcess(c pod.Container, req ExecRequest) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(m.store.ContainerDir(c.ID), processFile))
 	if err != nil {
 		return nil, fmt.Errorf("derive process: %w", err)
 	}
@@ -229,6 +229,13 @@ func execProcess(dir string, req ExecRequest) ([]byte, error) {
 	derived, err := spec.Process(&process, req.Cmd, req.TTY)
 	if err != nil {
 		return nil, err
+	}
+	if c.Resources != nil { // an update may have changed it
+		score, err := spec.OOMScoreAdj(c.Resources.GetOomScoreAdj(), m.host.facts, nil)
+		if err != nil {
+			return nil, err
+		}
+		derived.OOMScoreAdj = &score
 	}
 	return json.Marshal(derived)
 }

@@ -208,13 +208,17 @@ func (m *Manager) ContainersOf(sandbox pod.ID) []pod.Container {
 }
 
 func containerValues(entries []*containerEntry) []pod.Container {
-	all := make([]pod.Container, 0, len(entries))
+	sorted := make([]*pod.Container, 0, len(entries)) // moved by pointer: a value is large
 	for _, e := range entries {
 		if c := e.value.Load(); c.State != pod.Creating {
-			all = append(all, *c)
+			sorted = append(sorted, c)
 		}
 	}
-	slices.SortFunc(all, func(a, b pod.Container) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	slices.SortFunc(sorted, func(a, b *pod.Container) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	all := make([]pod.Container, len(sorted))
+	for i, c := range sorted {
+		all[i] = *c
+	}
 	return all
 }
 

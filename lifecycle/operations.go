@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type operation struct {
 	table *operations
 	info  Operation
 	span  *telemetry.Span
+	at    string // the phase that did the work: what came before "undo"
 }
 
 // begin opens the span lifecycle.NAME and enters the operation into the table.
@@ -41,11 +43,16 @@ func (t *operations) beginAt(ctx context.Context, now time.Time, name, subject s
 	return ctx, op
 }
 
-// end takes the operation out of the table and closes its span with *err.
+// end takes the operation out of the table and closes its span with *err, to which it
+// adds the step that failed.
 func (op *operation) end(err *error) {
 	op.table.mu.Lock()
 	delete(op.table.live, op)
+	at := op.at
 	op.table.mu.Unlock()
+	if *err != nil && at != "" {
+		*err = fmt.Errorf("step %s: %w", at, *err)
+	}
 	op.span.End(err)
 }
 
@@ -55,6 +62,9 @@ func (op *operation) enter(phase string) {
 	op.table.mu.Lock()
 	defer op.table.mu.Unlock()
 	op.info.Phase, op.info.Since = phase, time.Now()
+	if phase != "undo" {
+		op.at = phase
+	}
 }
 
 // step runs a part of the operation that is lifecycle's own work, under a span
@@ -63,6 +73,9 @@ func (op *operation) step(ctx context.Context, name string, do func(context.Cont
 	op.enter(name)
 	ctx, span := telemetry.Start(ctx, "lifecycle."+name)
 	defer span.End(&err)
+	if err := span.Fault(); err != nil {
+		return err
+	}
 	return do(ctx)
 }
 

@@ -29,7 +29,13 @@ func (m *Manager) StartContainer(ctx context.Context, id string) (err error) {
 		return err
 	}
 	defer e.lock.release()
-	if state := e.value.Load().State; state != pod.Created {
+	switch state := e.value.Load().State; state {
+	case pod.Created:
+	case pod.Starting: // an attempt that was not confirmed or not recorded: find out what became of it
+		ctx, cancel := m.detached(ctx, m.config.createTimeout())
+		defer cancel()
+		return m.finishStart(ctx, op, e)
+	default:
 		return fmt.Errorf("start container %s: %w: it is %s, not %s", c.ID.Short(), pod.ErrState, state, pod.Created)
 	}
 	op.enter("plugins")

@@ -73,10 +73,19 @@ func (w *waiter) answer(err *launch.Error) {
 func (c *container) never() bool { return c.state == none }
 
 // start answers a Start request: at once with an error, or when the init has
-// executed the user's program or ended.
+// executed the user's program or ended. A daemon that died while it waited, or that
+// could not record the answer, asks again and gets the outcome of the first request.
 func (c *container) start(from *conn, msg *wire.Message) {
 	var err *launch.Error
 	switch {
+	case c.state == running:
+		from.reply(msg.ID, nil, nil)
+		return
+	case c.state == starting && c.waiter.conn != nil:
+		first := c.waiter
+		c.waiter = waiter{from, msg.ID, first.traceparent, first.since}
+		first.answer(fault("monitor.start", launch.KindInvalid, "a later request waits for the start now"))
+		return
 	case c.state >= dead:
 		err = fault("monitor.start", launch.KindGone, "the container has ended")
 	case c.state != created:

@@ -88,8 +88,9 @@ type Config struct {
 	ExportTimeout time.Duration `toml:"-"`
 	// SpanStarted is called with the name of every span of the daemon, right after
 	// its start time was taken. Tests use it to delay or end the daemon at a named
-	// step. Nil: nothing.
-	SpanStarted func(name string) `toml:"-"`
+	// step, or to make the step fail with the error that it returns; see Span.Fault.
+	// Nil: nothing.
+	SpanStarted func(name string) error `toml:"-"`
 	// ExportDelay is how long data wait for company. 0: OTEL_BSP_SCHEDULE_DELAY, else
 	// 5 s, for spans; OTEL_BLRP_SCHEDULE_DELAY, else 1 s, for log records.
 	ExportDelay time.Duration `toml:"-"`

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -174,7 +175,7 @@ func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
 // daemon's own spans.
 type processor struct {
 	*Telemetry
-	started func(name string) // Config.SpanStarted
+	started func(name string) error // Config.SpanStarted
 }
 
 // OnStart makes the span visible as unfinished.
@@ -184,7 +185,9 @@ func (p processor) OnStart(_ context.Context, s sdktrace.ReadWriteSpan) {
 	}
 	p.memory.begun(s)
 	if p.started != nil {
-		p.started(s.Name())
+		if err := p.started(s.Name()); err != nil {
+			s.SetStatus(codes.Error, err.Error())
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -53,11 +54,29 @@ func (s *Span) Event(name string, attrs ...attribute.KeyValue) {
 	}
 }
 
+// Fault is the error that a test wants this step to fail with, nil otherwise. A step
+// that asks fails before it has done anything; any other fails at End, when it has done
+// all, which is the most that its caller may have to undo.
+func (s *Span) Fault() error {
+	if s == nil || s.span == nil {
+		return nil
+	}
+	if span, ok := s.span.(sdktrace.ReadOnlySpan); ok { // an error before the end: Config.SpanStarted set it
+		if status := span.Status(); status.Code == codes.Error {
+			return errors.New(status.Description)
+		}
+	}
+	return nil
+}
+
 // End closes the span. A non-nil *err becomes its status and an exception event;
 // err itself may be nil for a step that cannot fail.
 func (s *Span) End(err *error) {
 	if s == nil || s.span == nil {
 		return
+	}
+	if err != nil && *err == nil {
+		*err = s.Fault()
 	}
 	if err != nil && *err != nil {
 		s.span.RecordError(*err)

@@ -342,3 +342,10 @@ func TestDestroyEndsAContainerThatRuns(t *testing.T) {
 	}
 	b.m = nil
 }
+
+func TestStartThatIsAskedForAgainHasTheOutcomeOfTheFirst(t *testing.T) {
+	b := newBox(t, "sleep", "1000").start()
+	b.must(b.m.StartContainer(b.ctx))
+	b.must(b.m.Destroy(b.ctx))
+	b.m = nil
+}

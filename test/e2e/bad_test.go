@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // refused checks that a call ended with the code and one readable line that names

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // freePort is a TCP port that nobody listens on now.

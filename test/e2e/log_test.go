@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 func TestRotationLosesDoublesAndSplitsNothing(t *testing.T) {

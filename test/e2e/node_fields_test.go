@@ -10,11 +10,16 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/test/criclient"
@@ -70,6 +75,42 @@ func TestNodeAnswersWhatKubeletAsksOfIt(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "warp") {
 		t.Errorf("a pull for an unknown handler: %v", err)
 	}
+	n.nothingLeft()
+}
+
+// What Status says of a handler is what its runtime says of itself.
+func TestHandlersTellWhatTheirRuntimesCanDo(t *testing.T) {
+	const runc = "/usr/sbin/runc"
+	raw, err := exec.Command(runc, "features").Output()
+	if err != nil {
+		t.Fatalf("the Debian package runc is missing (test/packages installs it): %v", err)
+	}
+	n := start(t, harness.Options{Config: fmt.Sprintf("[runtime.handlers.runc]\npath = %q\n[runtime.handlers.broken]\npath = \"/bin/false\"\n", runc)})
+	found := map[string]*runtime.RuntimeHandlerFeatures{}
+	for _, h := range harness.Must(n.cri.RuntimeServiceClient.Status(n.ctx, &runtime.StatusRequest{}))(t).RuntimeHandlers {
+		found[h.Name] = h.Features
+	}
+	var told features.Features
+	n.must(json.Unmarshal(raw, &told))
+	rro := slices.Contains(told.MountOptions, "rro")
+	idmap := told.Linux.MountExtensions != nil && told.Linux.MountExtensions.IDMap != nil && *told.Linux.MountExtensions.IDMap.Enabled
+	for name, want := range map[string][2]bool{"": {true, true}, "native": {true, true}, "runc": {rro, idmap}, "broken": {}} {
+		if f := found[name]; f == nil || f.RecursiveReadOnlyMounts != want[0] || f.UserNamespaces != want[1] {
+			t.Errorf("handler %q: %v, want recursive read-only mounts %v, user namespaces %v", name, f, want[0], want[1])
+		}
+	}
+	pod := mapped(n.HostPod("refused"))
+	_, err = n.cri.RunPodSandbox(n.ctx, &runtime.RunPodSandboxRequest{Config: pod, RuntimeHandler: "broken"})
+	refused(t, err, codes.Unimplemented, "broken")
+	plain := n.HostPod("plain")
+	sandbox := harness.Must(n.cri.RunPodSandbox(n.ctx, &runtime.RunPodSandboxRequest{Config: plain, RuntimeHandler: "broken"}))(t).PodSandboxId
+	c := harness.Container(plain, "c", n.image, "true")
+	c.Mounts = []*runtime.Mount{{ContainerPath: "/m", HostPath: n.Dir, Readonly: true, RecursiveReadOnly: true}}
+	_, err = n.cri.Create(n.ctx, sandbox, plain, c)
+	if text := status.Convert(err).Message(); !strings.HasPrefix(text, "RROUnsupported") {
+		t.Errorf("a recursive read-only mount with a handler that has none: %q", text)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
 }
 

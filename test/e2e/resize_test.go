@@ -24,7 +24,7 @@ else
   echo memory $(cat memory/memory.limit_in_bytes) swap $(cat memory/memory.memsw.limit_in_bytes)
   echo cpuset $(cat cpuset/cpuset.cpus)
 fi
-echo score $(cat /proc/1/oom_score_adj)`
+echo score $(cat /proc/1/oom_score_adj) exec $(cat /proc/self/oom_score_adj)`
 
 func TestUpdateIsInForceInEveryControllerOrInNone(t *testing.T) {
 	n := start(t, harness.Options{})
@@ -53,7 +53,7 @@ func TestUpdateIsInForceInEveryControllerOrInNone(t *testing.T) {
 	}))
 	resized := inForce()
 	v2 := strings.Contains(before, "max")
-	want := []string{"cpu 25000 50000", "memory 134217728", "cpuset 0", "score 200"}
+	want := []string{"cpu 25000 50000", "memory 134217728", "cpuset 0", "score 200 exec 200"}
 	if v2 {
 		want = append(want, "swap 33554432")
 	} else {

@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 func TestContainersLiveThroughADeadDaemon(t *testing.T) {

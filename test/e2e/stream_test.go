@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/vitrine-runtime/vitrine/test/criclient"
 	"github.com/vitrine-runtime/vitrine/test/harness"
-	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 var transports = []criclient.Transport{criclient.SPDY, criclient.WebSocket}

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 	"github.com/vitrine-runtime/vitrine/test/fixture"
 	"github.com/vitrine-runtime/vitrine/test/harness"
-	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // promisedCoverage is the share of an RPC's time that its children explain.

@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+// Sizes of the crowd, and of what happens in it.
+const (
+	crowdContainers  = 5000
+	crowdSubscribers = 50
+	crowdLists       = 300
+	crowdPods        = 24
+)
+
+// With thousands of containers on record and fifty subscribers, of which one never
+// reads, lists stay quick while pods come and go, every reader sees every exit, and
+// the daemon does not grow.
+func TestCrowdIsListedQuicklyWhilePodsComeAndGo(t *testing.T) {
+	n := start(t, harness.Options{LogLevel: "info"})
+	n.ctx = harness.Context(t, 5*time.Minute)
+	n.must(n.Stop())
+	endedContainers(t, n, crowdContainers)
+	n.must(n.Start(n.ctx))
+	list := func() int {
+		return len(harness.Must(n.cri.ListContainers(n.ctx, &runtime.ListContainersRequest{}))(t).Containers)
+	}
+	if got := list(); got != crowdContainers {
+		t.Fatalf("%d containers are listed, want %d", got, crowdContainers)
+	}
+
+	exits := make([]atomic.Int64, crowdSubscribers)
+	ctx, stop := context.WithCancel(n.ctx)
+	defer stop()
+	var readers sync.WaitGroup
+	for i := range crowdSubscribers {
+		stream := harness.Must(n.cri.GetContainerEvents(ctx, &runtime.GetEventsRequest{}))(t)
+		if i == 0 {
+			continue // this one never reads
+		}
+		readers.Go(func() {
+			for {
+				e, err := stream.Recv()
+				if err != nil {
+					return
+				}
+				if e.ContainerEventType == runtime.ContainerEventType_CONTAINER_STOPPED_EVENT && e.ContainerId != e.PodSandboxStatus.GetId() {
+					exits[i].Add(1)
+				}
+			}
+		})
+	}
+	subscribed(t, n, exits[1:])
+
+	before := residentBytes(t, n.PID())
+	storm := make(chan error, 1)
+	go func() { storm <- comeAndGo(n, crowdPods) }()
+	var took []time.Duration
+	for running := true; running || len(took) < crowdLists; {
+		from := time.Now()
+		list()
+		took = append(took, time.Since(from))
+		select {
+		case err := <-storm:
+			n.must(err)
+			running = false
+		default:
+		}
+	}
+	slices.Sort(took)
+	p50, p99 := took[len(took)/2], took[len(took)*99/100]
+	grown := residentBytes(t, n.PID()) - before
+	t.Logf("%d lists of %d containers: p50 %v, p99 %v; the daemon grew by %d KiB", len(took), crowdContainers, p50, p99, grown>>10)
+	if limit := harness.Scale(500 * time.Millisecond); p99 > limit {
+		t.Errorf("p99 of a list is %v, more than %v", p99, limit)
+	}
+	if grown > 64<<20 {
+		t.Errorf("the daemon grew by %d MiB", grown>>20)
+	}
+	waitCounts(t, exits[1:], crowdPods+1)
+	stop()
+	readers.Wait()
+}
+
+// endedContainers writes records of containers that have ended, in pods that are
+// stopped, as a daemon would find them after a long life.
+func endedContainers(t *testing.T, n *node, count int) {
+	t.Helper()
+	store := harness.Must(pod.OpenStore(n.State()))(t)
+	const perPod = 100
+	var sb pod.Sandbox
+	var request *runtime.PodSandboxConfig
+	long := time.Now().Add(-time.Hour)
+	for i := range count {
+		if i%perPod == 0 {
+			request = n.HostPod(fmt.Sprint("old", i))
+			sb = pod.Sandbox{ID: pod.NewID(), State: pod.NotReady, Config: pod.SandboxConfig{PodSandboxConfig: request}, CreatedAt: long}
+			n.must(store.PutSandbox(sb))
+		}
+		c := harness.Container(request, fmt.Sprint("c", i), n.image, "true")
+		n.must(store.PutContainer(pod.Container{
+			ID: pod.NewID(), SandboxID: sb.ID, State: pod.Exited, Config: pod.ContainerConfig{ContainerConfig: c}, Image: pod.ImageRef{ID: n.image, User: n.image},
+			CreatedAt: long, StartedAt: long, FinishedAt: long, Exit: &pod.Exit{Reason: "Completed", Source: "monitor"},
+		}))
+	}
+}
+
+// comeAndGo runs pods with one short container each and removes them, two at a time.
+func comeAndGo(n *node, pods int) error {
+	errs := make([]error, 2)
+	var wg sync.WaitGroup
+	for worker := range errs {
+		wg.Go(func() {
+			for i := range pods / len(errs) {
+				if errs[worker] = onePod(n, fmt.Sprintf("storm%d-%d", worker, i)); errs[worker] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func onePod(n *node, name string) error {
+	request := n.HostPod(name)
+	sandbox, err := n.cri.RunPod(n.ctx, request)
+	if err != nil {
+		return err
+	}
+	id, err := n.cri.Run(n.ctx, sandbox, request, harness.Container(request, "c", n.image, "true"))
+	if err != nil {
+		return err
+	}
+	if _, err := n.cri.WaitExit(n.ctx, id); err != nil {
+		return err
+	}
+	return n.cri.RemovePod(n.ctx, sandbox)
+}
+
+// subscribed runs pods until every reader has seen one's exit, and sets them all to one.
+func subscribed(t *testing.T, n *node, exits []atomic.Int64) {
+	t.Helper()
+	n.must(onePod(n, "first"))
+	waitCounts(t, exits, 1)
+}
+
+func waitCounts(t *testing.T, exits []atomic.Int64, want int64) {
+	t.Helper()
+	deadline := time.Now().Add(harness.Scale(time.Minute))
+	for i := range exits {
+		for exits[i].Load() < want {
+			if time.Now().After(deadline) {
+				t.Fatalf("reader %d has seen %d exits, want %d", i+1, exits[i].Load(), want)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+func residentBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	raw := harness.Must(os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)))(t)
+	var size, resident int64
+	if _, err := fmt.Sscan(strings.TrimSpace(string(raw)), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
+}
