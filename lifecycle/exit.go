@@ -22,7 +22,7 @@ func (m *Manager) watch(e *containerEntry, monitor *client.Monitor) {
 		case <-monitor.Exited():
 			m.handleExit(ctx, e)
 		case <-monitor.Lost():
-			m.handleLost(ctx, e)
+			m.adopt(ctx, e, monitor)
 		case <-ctx.Done(): // the container goes on; the next daemon's Recover finds it
 		}
 	})
@@ -102,7 +102,13 @@ func exitFromRecord(r wire.Exit) pod.Exit {
 		MaxRSS: r.MaxRSS, LogBytes: r.LogBytes, LogLines: r.LogLines, LogDropped: r.LogDropped, LogLimited: r.LogLimited,
 		LogErrno: int(r.LogErrno),
 	}
+	if r.Source != "" {
+		exit.Source = r.Source
+	}
 	switch {
+	case r.Source == wire.SourceUnknown:
+		exit.Code, exit.Signal, exit.CoreDumped, exit.Reason = -1, 0, false, "MonitorLost"
+		exit.Message = "the container's monitor was killed, and the kernel no longer knew how the container ended"
 	case r.StartError != "":
 		exit.Code, exit.Reason, exit.Message = 128, "StartError", r.StartError
 	case exit.Code == 0:

@@ -90,7 +90,7 @@ func (m *Manager) reconnectOne(ctx context.Context, e *containerEntry, pid int) 
 	}
 	if pid == 0 {
 		warn(ctx, "a container's monitor is gone", err, "container", c.ID)
-		m.handleLost(ctx, e)
+		m.adopt(ctx, e, nil)
 		return
 	}
 	warn(ctx, "a container's monitor does not answer", err, "container", c.ID, "pid", pid)
@@ -106,7 +106,7 @@ func (m *Manager) reconnectOne(ctx context.Context, e *containerEntry, pid int) 
 				return
 			}
 			if m.monitors()[c.ID] != pid {
-				m.handleLost(ctx, e)
+				m.adopt(ctx, e, nil)
 				return
 			}
 		}

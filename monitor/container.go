@@ -39,6 +39,10 @@ type container struct {
 	// sharesPIDs: it is in the monitor's own pid namespace, so that what loses its
 	// parent there becomes the monitor's child.
 	sharesPIDs bool
+	// born is the init's start in clock ticks since boot: with pid, its identity.
+	born uint64
+	// orphan: another monitor was its parent.
+	orphan bool
 
 	// While starting.
 	fifo    int  // the exec fifo, until its byte came
@@ -163,6 +167,7 @@ func (c *container) started() {
 	c.state = running
 	c.startedAt = now()
 	c.words.text = nil
+	c.m.ledger.keep()
 	w := c.waiter
 	c.waiter.answer(nil)
 	c.m.report.started(w, c.startedAt, nil)

@@ -156,12 +156,21 @@ func (c *conn) close() {
 // send sends msg, with a descriptor unless fd is negative. A daemon that does not
 // read loses the connection; it can come back, and the truth is on disk.
 func (c *conn) send(msg *wire.Message, fd int) {
+	if fd < 0 {
+		c.sendAll(msg, nil)
+	} else {
+		c.sendAll(msg, []int{fd})
+	}
+}
+
+// sendAll is send with several descriptors, at most four.
+func (c *conn) sendAll(msg *wire.Message, fds []int) {
 	if c == nil || c.fd < 0 {
 		return
 	}
 	s := &c.m.control
 	s.packet = msg.Append(s.packet[:0])
-	if e := send(c.fd, s.packet, fd); e != 0 {
+	if e := send(c.fd, s.packet, fds); e != 0 {
 		c.close()
 	}
 }

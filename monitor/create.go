@@ -40,6 +40,7 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 	}
 	m.log = log
 	m.limitStreams()
+	m.ledger.create()
 	if err := m.control.listen(); err != nil {
 		return fault("monitor.prepare", launch.KindInternal, "listen on "+m.config.Dir+"/"+wire.CtlFile+": "+err.Error())
 	}
@@ -102,6 +103,8 @@ func (m *monitor) createdInit(c *conn, id uint32, r *run, reply launch.Reply) {
 		m.procs.adopt(reply.PID, &m.init)
 		m.init.pidfd = m.procs.pidfd(reply.PID)
 		m.init.group = cgroupOf(reply.PID)
+		self, _ := look(reply.PID)
+		m.init.born = self.began
 		m.init.sharesPIDs = pidNamespace(reply.PID) == pidNamespace(syscall.Getpid())
 		if reply.Error != nil {
 			m.init.signal(syscall.SIGKILL, true)
@@ -109,6 +112,9 @@ func (m *monitor) createdInit(c *conn, id uint32, r *run, reply launch.Reply) {
 	}
 	m.init.words.close()
 	m.init.words.text = nil
+	if m.init.state == created {
+		m.ledger.keep()
+	}
 	m.answerCreate(c, id, reply, r.text)
 }
 
@@ -124,7 +130,12 @@ func (m *monitor) answerCreate(c *conn, id uint32, reply launch.Reply, body []by
 		closeFD(&m.init.verdict)
 		m.stdin.close()
 	}
-	c.send(&wire.Message{Kind: wire.Reply, ID: id, Body: body}, -1)
+	answer := wire.Message{Kind: wire.Reply, ID: id, Body: body}
+	if reply.Error == nil {
+		m.lend(c, &answer)
+	} else {
+		c.send(&answer, -1)
+	}
 	m.report.created(reply)
 }
 

@@ -19,7 +19,8 @@
 // disk makes the container wait, but for what its own pipe holds; every descriptor is
 // close-on-exec; nothing is allocated while output flows, and an idle monitor is not
 // woken. SIGTERM and its like are ignored: only SIGKILL ends a monitor, and the
-// container survives even that.
+// container survives even that: the daemon puts another in place (ledger.go,
+// adopt.go). A running monitor replaces its own program (upgrade.go).
 //
 // The package is paid for once per container. It imports no fmt, net, os, time or
 // encoding package: look at what an import adds before adding it.

@@ -14,7 +14,7 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 	case wire.Create:
 		m.create(c, msg)
 	case wire.Hello:
-		c.reply(msg.ID, nil, m.info())
+		m.lend(c, &wire.Message{Kind: wire.Reply, ID: msg.ID, Body: m.info()})
 	case wire.Start:
 		m.init.start(c, msg)
 	case wire.Signal:
@@ -57,7 +57,9 @@ func (m *monitor) reopen() *launch.Error {
 	if m.log == nil {
 		return nil
 	}
-	if err := m.log.Reopen(); err != nil {
+	err := m.log.Reopen()
+	m.ledger.done()
+	if err != nil {
 		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
 	}
 	return nil

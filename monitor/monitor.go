@@ -36,9 +36,12 @@ func Main(version string) int {
 		return m.try()
 	}
 	var err error
-	if len(args) > 3 && args[2] == resumeArgument {
+	switch {
+	case len(args) > 3 && args[2] == resumeArgument:
 		err = m.resume(int(number(args[3])))
-	} else {
+	case len(args) > 3 && args[2] == adoptArgument:
+		err = m.adopt(args[1], args[3])
+	default:
 		err = m.open()
 	}
 	if err != nil {
@@ -68,6 +71,7 @@ type monitor struct {
 	execs   []*session
 	report  reporter
 	upgrade upgrade
+	ledger  ledger
 	counts  wire.Counters
 	active  bool     // something happened since the buffers were given back
 	environ []string // the launcher's
@@ -106,6 +110,7 @@ func (m *monitor) prime() {
 	m.report.init(m)
 	m.sinks.init(m)
 	m.upgrade = upgrade{m: m, program: -1, answer: -1}
+	m.ledger = ledger{m: m, fd: -1}
 }
 
 func (m *monitor) open() error {
@@ -161,9 +166,12 @@ func (m *monitor) idle() {
 	if m.log != nil {
 		at := now()
 		for i := range m.streams {
+			m.ledger.begin(i, 0)
 			m.log.FlushPartial(m.streams[i].lines, at)
+			m.ledger.done()
 		}
 		m.log.Release(m.streams[0].lines, m.streams[1].lines)
+		m.ledger.release()
 	}
 	giveBack(m.scratch)
 	giveBack(pad)

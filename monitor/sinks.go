@@ -124,6 +124,16 @@ func (k *sinks) carry(f *fields, num int) {
 	k.otlp.carry(f, num+4)
 }
 
+// forget drops what a ledger may hold of an earlier moment. What a killed monitor had
+// for the sinks and had not sent is not known.
+func (k *sinks) forget() {
+	k.partial = [2]bool{}
+	for i := range k.tails {
+		k.tails[i] = k.tails[i][:0]
+	}
+	k.otlp.late, k.otlp.lateN, k.otlp.timer.at = nil, 0, 0
+}
+
 func (s *stream) index() int {
 	if s.stderr {
 		return 1

@@ -89,6 +89,16 @@ func (m *monitor) carry(f *fields) {
 	f.conn(60, m, &m.upgrade.waiter.conn)
 	integer(f, 61, &m.upgrade.waiter.id)
 	integer(f, 62, &m.upgrade.count)
+
+	f.fd(90, &m.ledger.fd)
+	integer(f, 91, &m.init.born)
+	f.flag(95, &c.orphan)
+	if c.orphan { // a parent opens its child's anew
+		f.fd(96, &c.pidfd)
+	}
+	integer(f, 92, &m.streams[0].pipe)
+	integer(f, 93, &m.streams[1].pipe)
+	integer(f, 94, &m.stdin.pipe)
 }
 
 // carryLog carries the log writer with the beginnings of lines that it keeps.
@@ -112,11 +122,11 @@ func (m *monitor) carryLog(f *fields, num int) {
 			f.bytes(8+i, &h.Tails[i])
 			f.flag(10+i, &h.Open[i])
 		}
-		for i, v := range [...]*uint64{&h.BytesIn, &h.BytesOut, &h.Lines, &h.Partials, &h.Dropped, &h.DroppedLines, &h.Errors, &h.Reopens} {
+		integer(f, 28, &h.LastError)
+		for i, v := range logCounters(&h) {
 			integer(f, 20+i, v)
 		}
-		integer(f, 28, &h.LastError)
-		for i, v := range [...]*uint64{&h.Limited, &h.LimitedLines, &h.Pauses, &h.PausedMillis} {
+		for i, v := range limitCounters(&h) {
 			integer(f, 42+i, v)
 		}
 		for i := range h.Limits {
@@ -141,6 +151,17 @@ func carryLimit(f *fields, l *logfile.LimitState) {
 	integer(f, 5, &l.LeftBytes)
 	integer(f, 6, &l.LeftLines)
 	integer(f, 7, &l.HeldMillis)
+}
+
+// limitCounters are the further ones that rate limits count.
+func limitCounters(h *logfile.Handover) [4]*uint64 {
+	return [...]*uint64{&h.Limited, &h.LimitedLines, &h.Pauses, &h.PausedMillis}
+}
+
+// logCounters are the log's counters in the order of records; new ones go to the end.
+func logCounters(h *logfile.Handover) [8]*uint64 {
+	return [...]*uint64{&h.BytesIn, &h.BytesOut, &h.Lines, &h.Partials, &h.Dropped, &h.DroppedLines, &h.Errors, &h.Reopens}
+
 }
 
 // carry carries what a client has written and the container has not read.

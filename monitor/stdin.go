@@ -1,6 +1,10 @@
 package monitor
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
 
 // stdin is the container's standard input. Several clients may feed it; what one read
 // took and the container has not is kept, and no client is read meanwhile.
@@ -12,6 +16,7 @@ type stdin struct {
 	off, len int    // what is kept: buf[off:len]
 	closing  bool   // close when nothing is kept
 	armed    bool   // waiting for room
+	pipe     uint64 // its inode; 0 for a terminal
 }
 
 // feeder is a client's standard input.
@@ -122,6 +127,9 @@ func (s *stdin) close() {
 	}
 	s.armed = false
 	s.m.drop(&s.fd)
+	if s.pipe != 0 { // the container sees the end when nobody else holds it open
+		s.m.control.tell(&wire.Message{Kind: wire.StdinClosed})
+	}
 	for _, c := range s.m.clients {
 		c.in.close()
 	}

@@ -21,6 +21,7 @@ type stream struct {
 	stderr bool
 	lines  *logfile.Stream
 	held   hold
+	pipe   uint64 // its inode, by which the container's side of it is known
 }
 
 // ends are the process's ends of its standard streams.
@@ -49,13 +50,14 @@ func (m *monitor) openStreams() (e ends, err error) {
 		}
 		e.stdin = pipe[0]
 		syscall.SetNonblock(pipe[1], true)
-		m.stdin.fd = pipe[1]
+		m.stdin.fd, m.stdin.pipe = pipe[1], inode(pipe[1])
 	}
 	for i, theirs := range [...]*int{&e.stdout, &e.stderr} {
 		s := &m.streams[i]
 		if s.fd, *theirs, err = outputPipe(); err != nil {
 			return e, err
 		}
+		s.pipe = inode(s.fd)
 		m.watch(s.fd, syscall.EPOLLIN, s)
 	}
 	return e, nil
@@ -94,9 +96,11 @@ func (s *stream) readOnce() int {
 	if s.fd < 0 {
 		return 0
 	}
-	n, e := read(s.fd, s.m.scratch)
+	data, e := s.m.ledger.read(s)
+	n := len(data)
 	if n > 0 {
-		s.m.output(s, s.m.scratch[:n])
+		s.m.output(s, data)
+		s.m.ledger.done()
 	} else if e != syscall.EAGAIN { // end of file; EIO from a terminal that nobody holds
 		s.end()
 	}
@@ -129,7 +133,9 @@ func (m *monitor) output(s *stream, data []byte) {
 func (s *stream) end() {
 	s.m.drop(&s.fd)
 	if s.m.log != nil {
+		s.m.ledger.begin(s.index(), 0)
 		s.m.log.End(s.lines, now())
+		s.m.ledger.done()
 		s.m.sinks.end(s)
 	}
 }
@@ -149,10 +155,7 @@ func (t *tty) open(r *run) syscall.Errno {
 	t.master, r.master = r.master, -1
 	syscall.SetNonblock(t.master, true)
 	t.sane()
-	peer, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(t.master), tiocgptpeer, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC)
-	if e == 0 {
-		t.peer = int(peer)
-	}
+	t.hold()
 	if t.m.config.Stdin {
 		in, err := dup(t.master) // its own registration in the loop
 		if err != 0 {
@@ -163,6 +166,14 @@ func (t *tty) open(r *run) syscall.Errno {
 	t.m.streams[0].fd = t.master
 	t.m.watch(t.master, syscall.EPOLLIN, &t.m.streams[0])
 	return 0
+}
+
+// hold opens the terminal's other side.
+func (t *tty) hold() {
+	peer, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(t.master), tiocgptpeer, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC)
+	if e == 0 {
+		t.peer = int(peer)
+	}
 }
 
 // sane makes the terminal turn line feeds into carriage return and line feed, as

@@ -141,16 +141,23 @@ func receive(sock int, buf []byte, fds *[4]int) (n, nfds int, e syscall.Errno) {
 	return int(r), nfds, 0
 }
 
-// send writes one packet, with a descriptor unless fd is negative. It does not wait.
-func send(sock int, packet []byte, fd int) syscall.Errno {
+// send writes one packet, with at most four descriptors. It does not wait.
+func send(sock int, packet []byte, fds []int) syscall.Errno {
 	iov := syscall.Iovec{Base: &packet[0], Len: uint64(len(packet))}
 	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1}
 	var c control
-	if fd >= 0 {
-		c.header = syscall.Cmsghdr{Len: uint64(unsafe.Sizeof(c.header)) + 4, Level: syscall.SOL_SOCKET, Type: syscall.SCM_RIGHTS}
-		c.fds[0] = int32(fd)
-		msg.Control, msg.Controllen = (*byte)(unsafe.Pointer(&c)), uint64(unsafe.Sizeof(c.header))+8
+	if n := copyFDs(&c, fds); n > 0 {
+		size := uint64(unsafe.Sizeof(c.header)) + 4*uint64(n)
+		c.header = syscall.Cmsghdr{Len: size, Level: syscall.SOL_SOCKET, Type: syscall.SCM_RIGHTS}
+		msg.Control, msg.Controllen = (*byte)(unsafe.Pointer(&c)), (size+7)&^7
 	}
 	_, _, e := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 	return e
+}
+
+func copyFDs(c *control, fds []int) (n int) {
+	for ; n < min(len(fds), len(c.fds)); n++ {
+		c.fds[n] = int32(fds[n])
+	}
+	return n
 }

@@ -13,9 +13,11 @@ import (
 //	vitrine-monitor DIR                 begin, on the connection in descriptor 3
 //	vitrine-monitor try                 say whether the state on stdin can be read
 //	vitrine-monitor DIR resume STATE    go on from the state in descriptor STATE
+//	vitrine-monitor DIR adopt GIVEN     take over from a monitor that died; see adopt.go
 const (
 	tryArgument    = "try"
 	resumeArgument = "resume"
+	adoptArgument  = "adopt"
 	// tryAnswer, with the container's ID behind it, is the whole answer of a program
 	// that can go on: exit status 0 alone would be any program's.
 	tryAnswer = "vitrine-monitor can resume "
@@ -255,7 +257,13 @@ func (m *monitor) resume(memory int) error {
 	name := [16]byte{}
 	copy(name[:15], "vitrine-monitor")
 	syscall.RawSyscall(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&name)), 0)
+	if m.ledger.fd >= 0 {
+		if err := m.ledger.open(m.ledger.fd, m.ledger.size()); err != nil {
+			complain("ledger", err)
+		}
+	}
 	m.rejoin()
+	m.ledger.keep()
 	w := m.upgrade.waiter
 	m.upgrade.waiter = waiter{}
 	w.conn.reply(w.id, nil, m.info())
@@ -296,9 +304,11 @@ func (m *monitor) rejoin() {
 			}
 		}
 	}
-	if m.init.state < dead {
+	if m.init.state < dead && !m.init.orphan {
 		m.procs.adopt(m.init.pid, &m.init)
 		m.init.pidfd = m.procs.pidfd(m.init.pid)
+	} else if m.init.state < dead {
+		m.init.watchOrphan()
 	}
 	for _, s := range m.execs {
 		m.procs.adopt(s.pid, s)

@@ -32,6 +32,7 @@ type Monitor struct {
 	sessions map[uint32]*Session
 	closed   bool
 	exit     *wire.Exit
+	lent     lent
 
 	exited, lost chan struct{}
 	readers      sync.WaitGroup
@@ -149,6 +150,7 @@ func (m *Monitor) Close() error {
 	m.mu.Lock()
 	m.closed = true
 	c := m.conn
+	m.lent.close()
 	m.mu.Unlock()
 	c.close()
 	m.readers.Wait()

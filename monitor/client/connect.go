@@ -27,16 +27,18 @@ func Connect(ctx context.Context, dir string) (*Monitor, error) {
 
 // hello learns what the monitor is and whether its container has ended.
 func (m *Monitor) hello(ctx context.Context, c *conn) (info wire.Info, err error) {
-	reply, _, err := c.call(ctx, &wire.Message{Kind: wire.Hello}, nil)
+	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Hello}, nil)
 	if err != nil {
 		return info, err
 	}
+	m.borrow(reply.Flags, fds)
 	if reply.Flags&wire.FlagError != 0 {
 		return info, replyError(reply.Body)
 	}
 	if err := info.Parse(reply.Body); err != nil {
 		return info, err
 	}
+	m.knowInit(info.Init)
 	if info.Exited {
 		if e, err := ReadExit(m.dir); err == nil {
 			m.setExit(e)
@@ -93,6 +95,10 @@ func (m *Monitor) event(msg wire.Message) {
 		if e, err := wire.ParseExit(string(msg.Body)); err == nil {
 			m.setExit(e)
 		}
+	case wire.StdinClosed:
+		m.mu.Lock()
+		closeOne(&m.lent.stdin)
+		m.mu.Unlock()
 	case wire.SessionEnded:
 		m.mu.Lock()
 		s := m.sessions[msg.Session]
@@ -119,6 +125,7 @@ func (m *Monitor) setExit(e wire.Exit) {
 	defer m.mu.Unlock()
 	if m.exit == nil {
 		m.exit = &e
+		m.lent.close()
 		close(m.exited)
 	}
 }

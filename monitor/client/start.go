@@ -103,7 +103,8 @@ func start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	if err := placeInCgroup(s.Cgroup, proc.pid); err != nil {
 		return nil, Created{}, errors.Join(err, m.abandon())
 	}
-	reply, _, err := c.call(ctx, &wire.Message{Kind: wire.Create, Body: config.Append(nil)}, nil)
+	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Body: config.Append(nil)}, nil)
+	m.borrow(reply.Flags, fds)
 	if err != nil {
 		if errors.Is(err, ErrLost) {
 			err = fmt.Errorf("%w: %s", err, lastLine(s.Dir+"/"+wire.LogFile))
@@ -117,6 +118,7 @@ func start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	if err != nil {
 		return nil, Created{}, joinUndo(err, m.abandon())
 	}
+	m.knowInit(r.PID)
 	m.info = wire.Info{Monitor: proc.pid, Init: r.PID, ID: s.ID, Request: s.Request, Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce}
 	return m, Created{PID: r.PID, Steps: r.Steps}, nil
 }
@@ -178,7 +180,7 @@ func (s *Spawn) spawn() (sock int, p *process, err error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
 	defer theirs.Close()
-	p, err = s.fork(theirs)
+	p, err = fork(s.MonitorPath, s.Dir, []string{"vitrine-monitor", s.Dir}, theirs)
 	if err != nil {
 		syscall.Close(pair[0])
 		return -1, nil, err
@@ -186,13 +188,14 @@ func (s *Spawn) spawn() (sock int, p *process, err error) {
 	return pair[0], p, nil
 }
 
-func (s *Spawn) fork(control *os.File) (*process, error) {
+// fork starts a monitor with descriptors from wire.SocketFD on, which stay the caller's.
+func fork(program, dir string, args []string, files ...*os.File) (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
-	log, err := os.OpenFile(s.Dir+"/"+wire.LogFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(dir+"/"+wire.LogFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open monitor's log: %w", err)
 	}
@@ -200,10 +203,10 @@ func (s *Spawn) fork(control *os.File) (*process, error) {
 	pidfd := -1
 	// The directory is for people and for a daemon that died before it heard from
 	// this monitor: it is how either finds out whose it is.
-	p, err := os.StartProcess(s.MonitorPath, []string{"vitrine-monitor", s.Dir}, &os.ProcAttr{
+	p, err := os.StartProcess(program, args, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
-		Files: []*os.File{null, null, log, control},
+		Files: append([]*os.File{null, null, log}, files...),
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
 	if err != nil {
@@ -227,7 +230,7 @@ func placeInCgroup(dirs string, pid int) error {
 
 func newMonitor(dir string, c *conn, p *process) *Monitor {
 	m := &Monitor{dir: dir, conn: c, sessions: map[uint32]*Session{}, process: p,
-		exited: make(chan struct{}), lost: make(chan struct{})}
+		exited: make(chan struct{}), lost: make(chan struct{}), lent: nothingLent}
 	m.readers.Add(1)
 	go m.read(c)
 	return m

@@ -33,6 +33,9 @@ func (w *Writer) Handover(stdout, stderr *Stream) Handover {
 	}
 }
 
+// Tail is the kept beginning of a line; it aliases the stream's memory.
+func (s *Stream) Tail() []byte { return s.tail }
+
 // Resume goes on where h was taken, with the file's path and limit as OpenBelow takes
 // them. It takes the descriptors over and copies the tails.
 func Resume(path string, trusted, maxLine int, h *Handover, stdout, stderr *Stream) (*Writer, error) {

@@ -25,6 +25,9 @@ type Exit struct {
 	LogLimited, LogErrno int64
 	// StartError is why the user's program was not executed, one line.
 	StartError string
+	// Source is whence Status is known when the monitor was not the init's parent:
+	// SourcePidfd, SourceTracepoint or SourceUnknown; empty when it was.
+	Source string
 }
 
 // Signal is the terminating signal, 0 when the process called exit.
@@ -45,6 +48,13 @@ func (e Exit) Code() int32 {
 
 // CoreDumped reports whether the kernel wrote a core.
 func (e Exit) CoreDumped() bool { return e.Signal() != 0 && e.Status&0x80 != 0 }
+
+// Sources of a status.
+const (
+	SourcePidfd      = "pidfd"
+	SourceTracepoint = "tracepoint"
+	SourceUnknown    = "unknown" // Status means nothing
+)
 
 const exitMagic = "vitrine-exit 1 "
 
@@ -73,6 +83,9 @@ func (e Exit) Append(buf []byte) []byte {
 	line("status", int64(e.Status))
 	for i, v := range e.numbers() {
 		line(exitKeys[i], *v)
+	}
+	if e.Source != "" {
+		body = append(append(append(body, "source "...), e.Source...), '\n')
 	}
 	if e.StartError != "" {
 		text := strings.ReplaceAll(e.StartError[:min(len(e.StartError), 2048)], "\n", " ")
@@ -110,8 +123,12 @@ func ParseExit(record string) (Exit, error) {
 }
 
 func (e *Exit) set(key, value string) bool {
-	if key == "starterror" {
+	switch key {
+	case "starterror":
 		e.StartError = value
+		return true
+	case "source":
+		e.Source = value
 		return true
 	}
 	n, err := strconv.ParseInt(value, 10, 64)

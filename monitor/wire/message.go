@@ -6,9 +6,12 @@ type Kind uint8
 // Requests. Each is answered by one Reply with the same ID.
 const (
 	// Create is the first message on SocketFD: Body is a Config. The reply's Body is
-	// a launch.Reply.
+	// a launch.Reply. Lent with it are duplicates of the monitor's ends of the
+	// container's stdin, stdout and stderr as the flags say, and of the exec pipe
+	// until the start: with them the container outlives its monitor.
 	Create Kind = iota + 1
-	// Hello is the first message of every other connection. The reply's Body is an Info.
+	// Hello is the first message of every other connection. The reply's Body is an Info;
+	// descriptors are lent as with Create's.
 	Hello
 	// Start lets the container's init execute the user's program.
 	Start
@@ -55,6 +58,9 @@ const (
 	// SessionEnded: Session's process has ended (Status is the raw wait status), or
 	// the client was disconnected (Body is the reason).
 	SessionEnded
+	// StdinClosed: the container's standard input was closed; whoever was lent its
+	// descriptor closes it too.
+	StdinClosed
 )
 
 // Flags of a message.

@@ -32,10 +32,24 @@ const (
 	LogFile = "monitor.log"
 	// SpoolFile holds telemetry that could not be delivered yet.
 	SpoolFile = "telemetry.spool"
+	// LedgerFile is from what a monitor goes on whose predecessor was killed.
+	LedgerFile = "ledger"
 )
 
 // SocketFD is the descriptor of the first control connection in a new monitor.
 const SocketFD = 3
+
+// Descriptors that a monitor gets, beside SocketFD, to adopt a running container. Its
+// last argument has a 1 or a 0 for each: the Go runtime opens files of its own before
+// main, so that being open says nothing.
+const (
+	// AdoptPidfd is a pidfd of the container's init.
+	AdoptPidfd = SocketFD + 1 + iota
+	AdoptStdin
+	AdoptStdout
+	AdoptStderr
+	AdoptVerdict
+)
 
 // ErrMalformed is returned for bytes that are not what they should be.
 var ErrMalformed = errors.New("malformed message")

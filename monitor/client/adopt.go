@@ -1,0 +1,145 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
+)
+
+// lent is what a monitor's death must not take with it: as long as this process holds
+// the container's pipes, a write to them waits for the next monitor instead of failing,
+// and a pidfd from before the end knows how the init ended. -1 is nothing.
+type lent struct{ pidfd, stdin, stdout, stderr, verdict int }
+
+var nothingLent = lent{-1, -1, -1, -1, -1}
+
+func (l *lent) all() [5]*int { return [...]*int{&l.pidfd, &l.stdin, &l.stdout, &l.stderr, &l.verdict} }
+
+func (l *lent) close() {
+	for _, fd := range l.all() {
+		closeOne(fd)
+	}
+}
+
+func closeOne(fd *int) {
+	if *fd >= 0 {
+		syscall.Close(*fd)
+		*fd = -1
+	}
+}
+
+// borrow takes over the descriptors that came with a reply to Create or Hello.
+func (m *Monitor) borrow(flags uint32, fds []int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pidfd := m.lent.pidfd
+	m.lent.pidfd = -1
+	m.lent.close()
+	m.lent.pidfd = pidfd
+	for _, role := range []struct {
+		flag uint32
+		fd   *int
+	}{{wire.FlagStdin, &m.lent.stdin}, {wire.FlagStdout, &m.lent.stdout}, {wire.FlagStderr, &m.lent.stderr}} {
+		if flags&role.flag != 0 && len(fds) > 0 {
+			*role.fd, fds = fds[0], fds[1:]
+		}
+	}
+	if len(fds) == 1 {
+		m.lent.verdict, fds = fds[0], nil
+	}
+	closeAll(fds)
+	if m.closed {
+		m.lent.close()
+	}
+}
+
+// knowInit opens a pidfd of the init, while it is certain that the number is its own:
+// its parent, the monitor, has not reaped it or has just said so.
+func (m *Monitor) knowInit(pid int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lent.pidfd >= 0 || m.closed || pid <= 0 {
+		return
+	}
+	if fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), 0, 0); errno == 0 {
+		m.lent.pidfd = int(fd)
+	}
+}
+
+const sysPidfdOpen = 434
+
+// Adopt starts a monitor in the place of one that died: it goes on with the
+// container's streams, its log at the very byte, and its exit status. lost is the
+// dead one as this process knew it; nil after a restart, when the container itself
+// is asked for its pipes. Attach and exec sessions ended with the dead monitor. The
+// error says why the container cannot be watched any more; no monitor is left then.
+func Adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, error) {
+	m, err := adopt(ctx, dir, program, lost)
+	if err != nil {
+		return nil, fmt.Errorf("adopt the container in %s: %w", dir, err)
+	}
+	return m, nil
+}
+
+func adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make control socket pair: %w", err)
+	}
+	files := []*os.File{os.NewFile(uintptr(pair[1]), "monitor")}
+	files = append(files, lost.bequest()...)
+	defer func() {
+		for _, f := range files {
+			f.Close() // nil is no file to it
+		}
+	}()
+	given := ""
+	for _, f := range files[1:] {
+		if f == nil {
+			given += "0"
+		} else {
+			given += "1"
+		}
+	}
+	proc, err := fork(program, dir, []string{"vitrine-monitor", dir, "adopt", given}, files...)
+	if err != nil {
+		syscall.Close(pair[0])
+		return nil, err
+	}
+	c, err := connFromFD(pair[0])
+	if err != nil {
+		proc.kill()
+		return nil, err
+	}
+	m := newMonitor(dir, c, proc)
+	for i := range files { // so that a monitor that ends is noticed
+		files[i].Close()
+	}
+	if m.info, err = m.hello(ctx, c); err != nil {
+		proc.kill()
+		m.Close()
+		return nil, fmt.Errorf("%w: %s", err, lastLine(dir+"/"+wire.LogFile))
+	}
+	return m, nil
+}
+
+// bequest is what a lost monitor has left, in the order of wire.AdoptPidfd and on; a
+// nil file is nothing. The files are the caller's.
+func (m *Monitor) bequest() []*os.File {
+	files := make([]*os.File, 5)
+	if m == nil {
+		return files
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, fd := range m.lent.all() {
+		if *fd >= 0 {
+			files[i] = os.NewFile(uintptr(*fd), "lent")
+			*fd = -1
+		}
+	}
+	return files
+}
