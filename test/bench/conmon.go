@@ -62,7 +62,8 @@ func (p *conmonPeer) close() error { return os.RemoveAll(p.dir) }
 type monitored struct {
 	p   *conmonPeer
 	id  string
-	pid int // conmon's
+	pid int     // conmon's
+	cpu float64 // conmon's, in seconds, when last looked at
 }
 
 func (c *monitored) path(name string) string { return filepath.Join(c.p.dir, c.id, name) }
@@ -117,9 +118,13 @@ func (c *monitored) runc(ctx context.Context, args ...string) error {
 	return nil
 }
 
-func (c *monitored) ended(ctx context.Context) error {
+// ended waits for the end of the container and looks at the CPU time of all meanwhile.
+func (c *monitored) ended(ctx context.Context, all []*monitored) error {
 	var code []byte
 	err := soon(ctx, "the container ends", func() (there bool) {
+		for _, m := range all {
+			m.cpu = max(m.cpu, cpuOf(m.pid)) // conmon ends with its container
+		}
 		raw, err := os.ReadFile(c.p.dir + "/exits/" + c.id)
 		code = raw
 		return err == nil && len(raw) > 0
@@ -200,7 +205,7 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, writers int
 		}
 	}
 	for _, c := range all {
-		if err := c.ended(ctx); err != nil {
+		if err := c.ended(ctx, all); err != nil {
 			return err
 		}
 	}
@@ -209,7 +214,11 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, writers int
 	if err != nil {
 		return err
 	}
-	addLogs(r, conmonName, writers, float64(lines*100*writers), wall, after-busy)
+	own := 0.0
+	for _, c := range all {
+		own += c.cpu
+	}
+	addLogs(r, conmonName, writers, float64(lines*100*writers), wall, after-busy, own)
 	return complete(logs, lines)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,6 +120,43 @@ func hostProcesses() (map[int]string, error) {
 		found[pid] = string(bytes.TrimSpace(comm))
 	}
 	return found, nil
+}
+
+// monitorsSince are the processes on the host that were not there before: those that
+// bear the name of a runtime's per-container process or, for a runtime whose names are
+// not known here, all of them.
+func monitorsSince(before map[int]string) (pids []int, err error) {
+	after, err := hostProcesses()
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for pid, name := range after {
+		if _, was := before[pid]; was {
+			continue
+		}
+		all = append(all, pid)
+		if slices.Contains([]string{"vitrine-monitor", "containerd-shim", "conmon", "conmonrs"}, name) {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		return all, nil
+	}
+	return pids, nil
+}
+
+// cpuOf is the CPU time of a process's threads so far, in seconds; 0 when it is gone.
+func cpuOf(pid int) float64 {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / 100 // USER_HZ
 }
 
 // memory is what a process costs, in bytes: its proportional share, and what nobody

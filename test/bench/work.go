@@ -62,7 +62,11 @@ func measureExec(ctx context.Context, o options, t *target, r *report) error {
 // all is in the files.
 func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 	for _, writers := range []int{1, 8} {
-		err := withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
+		before, err := hostProcesses()
+		if err != nil {
+			return err
+		}
+		err = withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
 			lines := o.logMiB << 20 / 100 / writers
 			var ids []string
 			var logs []string
@@ -78,6 +82,7 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 			if err != nil {
 				return err
 			}
+			own := cpuOf(t.daemon)
 			from := time.Now()
 			for _, id := range ids {
 				if err := t.cri.Start(ctx, id); err != nil {
@@ -94,7 +99,15 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 			if err != nil {
 				return err
 			}
-			addLogs(r, t.name, writers, float64(lines*100*writers), wall, after-busy)
+			own = cpuOf(t.daemon) - own
+			pids, err := monitorsSince(before)
+			if err != nil {
+				return err
+			}
+			for _, pid := range pids {
+				own += cpuOf(pid)
+			}
+			addLogs(r, t.name, writers, float64(lines*100*writers), wall, after-busy, own)
 			return complete(logs, lines)
 		})
 		if err != nil {
@@ -104,10 +117,12 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 	return nil
 }
 
-// addLogs adds what content bytes took, in seconds of the clock and of CPU time.
-func addLogs(r *report, target string, writers int, content, wall, busy float64) {
+// addLogs adds what content bytes took, in seconds of the clock and of CPU time: the
+// machine's, and that of the daemon and the monitors, which a busy machine adds nothing to.
+func addLogs(r *report, target string, writers int, content, wall, busy, own float64) {
 	r.add(target, fmt.Sprintf("log throughput, %d containers", writers), mbPerSecond, content/1e6/wall)
 	r.add(target, fmt.Sprintf("machine CPU per GiB of log, %d containers", writers), milliseconds, busy*1000/content*(1<<30))
+	r.add(target, fmt.Sprintf("daemon's and monitors' CPU per GiB of log, %d containers", writers), milliseconds, own*1000/content*(1<<30))
 }
 
 // complete fails when a log lacks lines: a figure for lost output is worth nothing.
@@ -167,15 +182,12 @@ func measureDensity(ctx context.Context, o options, t *target, r *report) (err e
 		}
 	}
 	time.Sleep(2 * time.Second) // what was needed for starting is given back
-	after, err := hostProcesses()
+	pids, err := monitorsSince(before)
 	if err != nil {
 		return err
 	}
 	var monitors memory
-	for pid := range after {
-		if _, was := before[pid]; was {
-			continue
-		}
+	for _, pid := range pids {
 		m, err := memoryOf(pid)
 		if dropped(err) {
 			continue
