@@ -56,16 +56,12 @@ type Denial struct {
 // seccomp's kills and traps, missing capabilities and SELinux denials; while
 // WatchSyscalls watches with Denials, also all that syscalls were refused.
 func (p *Programs) Denials(cgroup uint64) (ledger []Denial, lost uint64, err error) {
-	var key programsDenialKey
-	var d programsDenial
-	it := p.maps[programsMapDenials].Iterate()
-	for it.Next(&key, &d) {
-		if key.Cgroup == cgroup {
-			ledger = append(ledger, denial(key, d))
-		}
-	}
-	if err := it.Err(); err != nil {
+	entries, err := p.ledger(cgroup)
+	if err != nil {
 		return nil, 0, fmt.Errorf("denials of cgroup %d: %w", cgroup, err)
+	}
+	for key, d := range entries {
+		ledger = append(ledger, denial(key, d))
 	}
 	var use programsDenialUse
 	err = p.maps[programsMapDenialUses].Lookup(cgroup, &use)
@@ -75,6 +71,43 @@ func (p *Programs) Denials(cgroup uint64) (ledger []Denial, lost uint64, err err
 	ledger = withoutEchoes(ledger)
 	slices.SortFunc(ledger, func(a, b Denial) int { return cmp.Compare(a.First, b.First) })
 	return ledger, use.Lost, nil
+}
+
+// ledger reads a cgroup's part. A walk through a hash begins anew when somebody else's
+// entry is taken away below it, so entries may come twice, and it may give up.
+func (p *Programs) ledger(cgroup uint64) (map[programsDenialKey]programsDenial, error) {
+	entries := map[programsDenialKey]programsDenial{}
+	var err error
+	for range 5 {
+		var key programsDenialKey
+		var d programsDenial
+		it := p.maps[programsMapDenials].Iterate()
+		for it.Next(&key, &d) {
+			if key.Cgroup == cgroup {
+				entries[key] = d
+			}
+		}
+		if err = it.Err(); !errors.Is(err, cebpf.ErrIterationAborted) {
+			break
+		}
+	}
+	return entries, err
+}
+
+// Denied counts the denials of all containers since the programs were first attached,
+// also of those that are gone and those that found no place in the ledger.
+func (p *Programs) Denied() (map[Layer]uint64, error) {
+	counts := map[Layer]uint64{}
+	for layer := Seccomp; layer <= Permission; layer++ {
+		var perCPU []uint64
+		if err := p.maps[programsMapDenied].Lookup(uint32(layer), &perCPU); err != nil {
+			return nil, fmt.Errorf("count of denials: %w", err)
+		}
+		for _, n := range perCPU {
+			counts[layer] += n
+		}
+	}
+	return counts, nil
 }
 
 // withoutEchoes drops checks for a capability that a syscall is known to have failed by.
@@ -120,17 +153,9 @@ func (p *Programs) forget(cgroup uint64) error {
 			errs = append(errs, err)
 		}
 	}
-	var key programsDenialKey
-	var d programsDenial
-	var keys []programsDenialKey
-	it := p.maps[programsMapDenials].Iterate()
-	for it.Next(&key, &d) {
-		if key.Cgroup == cgroup {
-			keys = append(keys, key)
-		}
-	}
-	errs = append(errs, it.Err())
-	for _, key := range keys {
+	entries, err := p.ledger(cgroup)
+	errs = append(errs, err)
+	for key := range entries {
 		drop(programsMapDenials, key)
 	}
 	drop(programsMapDenialUses, cgroup)

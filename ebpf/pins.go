@@ -21,6 +21,7 @@ import (
 //	    events, lost, settings, killed
 //	    denials             struct denial_key → struct denial
 //	    denial_uses         cgroup id → struct denial_use
+//	    denied              layer → count, per CPU
 //	    starts              cgroup id → struct start
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
@@ -28,7 +29,7 @@ const layout = "v2"
 
 // scratch is nobody's memory from one event to the next.
 var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch,
-	programsMapDenials, programsMapDenialUses, programsMapStarts, programsMapListeners}
+	programsMapDenials, programsMapDenialUses, programsMapDenied, programsMapStarts, programsMapListeners}
 
 // openMaps takes over the pinned maps, or makes and pins them.
 func openMaps(spec *cebpf.CollectionSpec, dir string) (map[string]*cebpf.Map, error) {

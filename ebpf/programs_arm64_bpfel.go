@@ -95,6 +95,7 @@ const (
 	programsLayerLAYER_SELINUX    programsLayer = 3
 	programsLayerLAYER_READ_ONLY  programsLayer = 4
 	programsLayerLAYER_PERMISSION programsLayer = 5
+	programsLayerLAYERS           programsLayer = 6
 )
 
 type programsLevel uint32
@@ -185,6 +186,7 @@ const (
 	programsMapContainers        = "containers"
 	programsMapDenialUses        = "denial_uses"
 	programsMapDenials           = "denials"
+	programsMapDenied            = "denied"
 	programsMapEvents            = "events"
 	programsMapKilled            = "killed"
 	programsMapLast              = "last"
@@ -276,6 +278,7 @@ type programsMapSpecs struct {
 	Containers *ebpf.MapSpec `ebpf:"containers"`
 	DenialUses *ebpf.MapSpec `ebpf:"denial_uses"`
 	Denials    *ebpf.MapSpec `ebpf:"denials"`
+	Denied     *ebpf.MapSpec `ebpf:"denied"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Killed     *ebpf.MapSpec `ebpf:"killed"`
 	Last       *ebpf.MapSpec `ebpf:"last"`
@@ -327,6 +330,7 @@ type programsMaps struct {
 	Containers *ebpf.Map `ebpf:"containers"`
 	DenialUses *ebpf.Map `ebpf:"denial_uses"`
 	Denials    *ebpf.Map `ebpf:"denials"`
+	Denied     *ebpf.Map `ebpf:"denied"`
 	Events     *ebpf.Map `ebpf:"events"`
 	Killed     *ebpf.Map `ebpf:"killed"`
 	Last       *ebpf.Map `ebpf:"last"`
@@ -342,6 +346,7 @@ func (m *programsMaps) Close() error {
 		m.Containers,
 		m.DenialUses,
 		m.Denials,
+		m.Denied,
 		m.Events,
 		m.Killed,
 		m.Last,

@@ -85,6 +85,7 @@ const (
 	syscallsMapContainers        = "containers"
 	syscallsMapDenialUses        = "denial_uses"
 	syscallsMapDenials           = "denials"
+	syscallsMapDenied            = "denied"
 	syscallsMapEvents            = "events"
 	syscallsMapFlight            = "flight"
 	syscallsMapKilled            = "killed"
@@ -174,6 +175,7 @@ type syscallsMapSpecs struct {
 	Containers *ebpf.MapSpec `ebpf:"containers"`
 	DenialUses *ebpf.MapSpec `ebpf:"denial_uses"`
 	Denials    *ebpf.MapSpec `ebpf:"denials"`
+	Denied     *ebpf.MapSpec `ebpf:"denied"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Flight     *ebpf.MapSpec `ebpf:"flight"`
 	Killed     *ebpf.MapSpec `ebpf:"killed"`
@@ -229,6 +231,7 @@ type syscallsMaps struct {
 	Containers *ebpf.Map `ebpf:"containers"`
 	DenialUses *ebpf.Map `ebpf:"denial_uses"`
 	Denials    *ebpf.Map `ebpf:"denials"`
+	Denied     *ebpf.Map `ebpf:"denied"`
 	Events     *ebpf.Map `ebpf:"events"`
 	Flight     *ebpf.Map `ebpf:"flight"`
 	Killed     *ebpf.Map `ebpf:"killed"`
@@ -251,6 +254,7 @@ func (m *syscallsMaps) Close() error {
 		m.Containers,
 		m.DenialUses,
 		m.Denials,
+		m.Denied,
 		m.Events,
 		m.Flight,
 		m.Killed,

@@ -287,6 +287,9 @@ func TestLedgerIsBoundedPerContainer(t *testing.T) {
 	if err != nil || len(all) != 256 || lost != 300-256 {
 		t.Errorf("%d denials, %d lost, %v", len(all), lost, err)
 	}
+	if denied, err := p.Denied(); err != nil || denied[ebpf.ReadOnly] != 300 {
+		t.Errorf("all denials: %v, %v", denied, err)
+	}
 	wait(t, start(t, quietDir, "denied capabilities"))
 	if all, lost, err := p.Denials(quiet); err != nil || len(all) != 3 || lost != 0 {
 		t.Errorf("the neighbour's: %+v, %d lost, %v", all, lost, err)

@@ -50,8 +50,8 @@ int BPF_PROG(cap_capable, const struct cred *cred, void *target, void *owner, in
 
 	if (ret == 0)
 		return 0;
-	t = (struct task_struct *)bpf_get_current_task();
-	if (BPF_CORE_READ(t, cred) != cred) /* asked about somebody else */
+	t = bpf_get_current_task_btf();
+	if (t->cred != cred) /* asked about somebody else */
 		return 0;
 	k.syscall = current_syscall();
 	k.what = cap;
@@ -73,8 +73,8 @@ int BPF_PROG(cap_capable_exit, const struct cred *cred, void *target, int cap, u
 
 	if (ret == 0 || (opts & CAP_OPT_NOAUDIT))
 		return 0;
-	t = (struct task_struct *)bpf_get_current_task();
-	if (BPF_CORE_READ(t, cred) != cred)
+	t = bpf_get_current_task_btf();
+	if (t->cred != cred)
 		return 0;
 	k.syscall = current_syscall();
 	k.what = cap;

@@ -17,6 +17,7 @@ enum layer {
 	LAYER_READ_ONLY = 4,
 	/* The kernel said EPERM or EACCES, for a reason that is not one of those above. */
 	LAYER_PERMISSION = 5,
+	LAYERS = 6,
 };
 
 struct denial_key {
@@ -67,21 +68,36 @@ struct {
 	__type(value, struct denial_use);
 } denial_uses SEC(".maps");
 
+/* Denials of all containers, by layer, also those that found no place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LAYERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} denied SEC(".maps");
+
 #define COMPAT (1 << 30)
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define TIF_32BIT 22 /* arch/arm64/include/asm/thread_info.h */
 
-static __always_inline __s32 syscall_of(struct task_struct *t, void *regs)
+#if defined(__TARGET_ARCH_x86)
+#define REGS(r) ((struct pt_regs___x86 *)(r))
+#else
+#define REGS(r) ((struct pt_regs___arm *)(r))
+#endif
+
+/* Both must be pointers that the verifier knows: then these are plain loads. */
+static __always_inline __s32 number(struct task_struct *t, void *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	__s32 nr = BPF_CORE_READ((struct pt_regs___x86 *)regs, orig_ax);
+	__s32 nr = REGS(regs)->orig_ax;
 
-	if (nr >= 0 && BPF_CORE_READ((struct task_struct___x86 *)t, thread_info.status) & TS_COMPAT)
+	if (nr >= 0 && ((struct task_struct___x86 *)t)->thread_info.status & TS_COMPAT)
 		nr |= COMPAT;
 #else
-	__s32 nr = BPF_CORE_READ((struct pt_regs___arm *)regs, syscallno);
+	__s32 nr = REGS(regs)->syscallno;
 
-	if (nr >= 0 && BPF_CORE_READ((struct task_struct___arm *)t, thread_info.flags) & (1UL << TIF_32BIT))
+	if (nr >= 0 && ((struct task_struct___arm *)t)->thread_info.flags & (1UL << TIF_32BIT))
 		nr |= COMPAT;
 #endif
 	return nr;
@@ -93,7 +109,7 @@ static __always_inline __s32 current_syscall(void)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 
-	return syscall_of(t, (void *)bpf_task_pt_regs(t));
+	return number(t, (void *)bpf_task_pt_regs(t));
 }
 
 /* Checks without consequence, which the kernel itself does not audit: every mapping of
@@ -129,7 +145,11 @@ static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 	struct denial *d = bpf_map_lookup_elem(&denials, k);
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct denial_use *use;
+	__u32 layer = k->layer;
+	__u64 *n = bpf_map_lookup_elem(&denied, &layer);
 
+	if (n)
+		(*n)++;
 	if (!d) {
 		struct denial fresh = { .first = now };
 

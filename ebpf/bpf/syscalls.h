@@ -82,33 +82,14 @@ struct {
 } paths SEC(".maps");
 
 #if defined(__TARGET_ARCH_x86)
-#define REGS(r) ((struct pt_regs___x86 *)(r))
 #define ARGUMENT1(r) (REGS(r)->di)
 #define ARGUMENT2(r) (REGS(r)->si)
 #define ARGUMENT3(r) (REGS(r)->dx)
 #else
-#define REGS(r) ((struct pt_regs___arm *)(r))
 #define ARGUMENT1(r) (REGS(r)->orig_x0)
 #define ARGUMENT2(r) (REGS(r)->regs[1])
 #define ARGUMENT3(r) (REGS(r)->regs[2])
 #endif
-
-/* syscall_of without calls of helpers. */
-static __always_inline __s32 number(struct task_struct *t, void *regs)
-{
-#if defined(__TARGET_ARCH_x86)
-	__s32 nr = REGS(regs)->orig_ax;
-
-	if (nr >= 0 && ((struct task_struct___x86 *)t)->thread_info.status & TS_COMPAT)
-		nr |= COMPAT;
-#else
-	__s32 nr = REGS(regs)->syscallno;
-
-	if (nr >= 0 && ((struct task_struct___arm *)t)->thread_info.flags & (1UL << TIF_32BIT))
-		nr |= COMPAT;
-#endif
-	return nr;
-}
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(sys_enter, void *regs, long id)
