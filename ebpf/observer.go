@@ -20,6 +20,8 @@ type observer struct {
 	// capable is the program that notes missing capabilities; "" if the kernel takes none.
 	capable string
 	changes uint32
+	// used holds the slots that somebody had before, whose counts are not nothing.
+	used map[uint32]bool
 }
 
 func newObserver(p *Programs) (*observer, error) {
@@ -55,7 +57,7 @@ func newObserver(p *Programs) (*observer, error) {
 			continue
 		}
 		o := &observer{maps: loaded.Maps, programs: loaded.Programs, links: map[string]link.Link{},
-			epoch: loaded.Variables[syscallsVarEpoch], capable: capable, changes: 1}
+			epoch: loaded.Variables[syscallsVarEpoch], capable: capable, changes: 1, used: map[uint32]bool{}}
 		if err := o.tellPaths(); err != nil {
 			return nil, errors.Join(err, o.close())
 		}
@@ -112,9 +114,12 @@ func pathArgument(name string) int {
 
 // begin prepares a slot and makes the cgroup its owner.
 func (o *observer) begin(slot uint32, cgroup uint64) error {
-	if err := o.clear(slot); err != nil {
-		return err
+	if o.used[slot] {
+		if err := o.clear(slot); err != nil {
+			return err
+		}
 	}
+	o.used[slot] = true
 	if err := o.maps[syscallsMapWatches].Put(slot, syscallsWatch{Cgroup: cgroup, Slot: slot}); err != nil {
 		return fmt.Errorf("slot %d: %w", slot, err)
 	}

@@ -190,10 +190,24 @@ func TestSyscallsAreCountedWhileSomebodyAsks(t *testing.T) {
 	if left := descriptors(t); left != idle {
 		t.Errorf("%d programs, links and maps, %d before", left, idle)
 	}
+	began := time.Now()
 	w = watch(t, p, id, ebpf.WatchOptions{})
+	t.Logf("loaded and attached in %v", time.Since(began))
 	expect(w, 0)
 	run(dir, id)
 	expect(w, 1)
+	// A slot that had another owner begins empty.
+	beside = watch(t, p, otherID, ebpf.WatchOptions{Latency: true, Sample: 1, Flight: true})
+	run(other, otherID)
+	expect(beside, 1)
+	if err := beside.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	beside = watch(t, p, otherID, ebpf.WatchOptions{Latency: true, Flight: true})
+	expect(beside, 0)
+	if f, err := beside.Flight(); err != nil || f.Ended || len(f.Calls) != 0 {
+		t.Errorf("an earlier owner's flight: %+v, %v", f, err)
+	}
 }
 
 func TestWatchesAreBounded(t *testing.T) {
