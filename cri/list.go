@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -26,54 +27,72 @@ func selected(selector, labels map[string]string) bool {
 }
 
 // sandboxes returns what passes every part of the filter. IDs match by prefix.
-func (s *Server) sandboxes(f *runtime.PodSandboxFilter) []*runtime.PodSandbox {
-	var all []*runtime.PodSandbox
-	for _, sb := range s.pods.Sandboxes() {
-		if !visible(sb.State) || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) ||
-			f.GetState() != nil && f.GetState().GetState() != sandboxState(sb.State) {
-			continue
-		}
-		all = append(all, sandboxItem(sb))
-	}
-	return all
+func (s *Server) sandboxes(f *runtime.PodSandboxFilter) []pod.Sandbox {
+	return slices.DeleteFunc(s.pods.Sandboxes(), func(sb pod.Sandbox) bool {
+		return !visible(sb.State) || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) ||
+			f.GetState() != nil && f.GetState().GetState() != sandboxState(sb.State)
+	})
 }
 
 // containers returns what passes every part of the filter. IDs match by prefix.
-func (s *Server) containers(f *runtime.ContainerFilter) []*runtime.Container {
-	var all []*runtime.Container
-	for _, c := range s.pods.Containers() {
-		if !visible(c.State) || !strings.HasPrefix(string(c.ID), f.GetId()) || !strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) ||
+func (s *Server) containers(f *runtime.ContainerFilter) []pod.Container {
+	return slices.DeleteFunc(s.pods.Containers(), func(c pod.Container) bool {
+		return !visible(c.State) || !strings.HasPrefix(string(c.ID), f.GetId()) || !strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) ||
 			!selected(f.GetLabelSelector(), c.Config.GetLabels()) ||
-			f.GetState() != nil && f.GetState().GetState() != containerState(c.State) {
-			continue
-		}
-		all = append(all, containerItem(c))
+			f.GetState() != nil && f.GetState().GetState() != containerState(c.State)
+	})
+}
+
+// described makes the items of a streamed list.
+func described[O any, T proto.Message](objects []O, item func(O) T) []T {
+	items := make([]T, len(objects))
+	for i, o := range objects {
+		items[i] = item(o)
 	}
-	return all
+	return items
 }
 
 // ListPodSandbox lists pods. It reads memory only.
 func (s *runtimeService) ListPodSandbox(_ context.Context, r *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
-	response := &runtime.ListPodSandboxResponse{Items: s.sandboxes(r.GetFilter())}
-	return response, fits(response, len(response.Items), "StreamPodSandboxes")
+	list := s.sandboxes(r.GetFilter())
+	var items []byte
+	for _, sb := range list {
+		var err error
+		if items, err = s.sandboxItems.append(items, sb.ID, int32(sandboxState(sb.State)), func() proto.Message { return sandboxItem(sb) }); err != nil {
+			return nil, err
+		}
+	}
+	s.sandboxItems.shed(func(id pod.ID) bool { return s.sandboxExists(string(id)) == nil })
+	response := answer(&runtime.ListPodSandboxResponse{}, items)
+	return response, fits(response, len(list), "StreamPodSandboxes")
 }
 
 // StreamPodSandboxes is ListPodSandbox in pieces.
 func (s *runtimeService) StreamPodSandboxes(r *runtime.StreamPodSandboxesRequest, out grpc.ServerStreamingServer[runtime.StreamPodSandboxesResponse]) error {
-	return inChunks(s.sandboxes(r.GetFilter()), func(items []*runtime.PodSandbox) error {
+	return inChunks(described(s.sandboxes(r.GetFilter()), sandboxItem), func(items []*runtime.PodSandbox) error {
 		return out.Send(&runtime.StreamPodSandboxesResponse{PodSandboxes: items})
 	})
 }
 
 // ListContainers lists containers. It reads memory only.
 func (s *runtimeService) ListContainers(_ context.Context, r *runtime.ListContainersRequest) (*runtime.ListContainersResponse, error) {
-	response := &runtime.ListContainersResponse{Containers: s.containers(r.GetFilter())}
-	return response, fits(response, len(response.Containers), "StreamContainers")
+	list := s.containers(r.GetFilter())
+	var items []byte
+	for i := range list {
+		c := &list[i]
+		var err error
+		if items, err = s.containerItems.append(items, c.ID, int32(containerState(c.State)), func() proto.Message { return containerItem(*c) }); err != nil {
+			return nil, err
+		}
+	}
+	s.containerItems.shed(func(id pod.ID) bool { return s.containerExists(string(id)) == nil })
+	response := answer(&runtime.ListContainersResponse{}, items)
+	return response, fits(response, len(list), "StreamContainers")
 }
 
 // StreamContainers is ListContainers in pieces.
 func (s *runtimeService) StreamContainers(r *runtime.StreamContainersRequest, out grpc.ServerStreamingServer[runtime.StreamContainersResponse]) error {
-	return inChunks(s.containers(r.GetFilter()), func(items []*runtime.Container) error {
+	return inChunks(described(s.containers(r.GetFilter()), containerItem), func(items []*runtime.Container) error {
 		return out.Send(&runtime.StreamContainersResponse{Containers: items})
 	})
 }

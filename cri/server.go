@@ -107,6 +107,8 @@ type Server struct {
 	rates   rates
 	page    containerPage
 
+	containerItems, sandboxItems wireCache
+
 	closing chan struct{} // closed by Close
 	close   sync.Once
 }
