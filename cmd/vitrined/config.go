@@ -39,6 +39,14 @@ type Config struct {
 	SocketGroup int `toml:"socket_group"`
 	// MetricsListen is host:port or unix:/path for /metrics. Empty: not served.
 	MetricsListen string `toml:"metrics_listen"`
+	// MetricsCertFile and MetricsKeyFile let /metrics be served over TLS only; PEM, both
+	// or none, read anew for each connection, so that they may be replaced. Empty:
+	// without TLS.
+	MetricsCertFile string `toml:"metrics_cert_file"`
+	MetricsKeyFile  string `toml:"metrics_key_file"`
+	// MetricsTokenFile holds the token that a scraper must send ("Authorization: Bearer
+	// TOKEN"), read anew for each request. Empty: none is asked for.
+	MetricsTokenFile string `toml:"metrics_token_file"`
 	// NRISocket is where NRI plugins connect. Empty: plugins are not served.
 	NRISocket string `toml:"nri_socket"`
 

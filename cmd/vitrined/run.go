@@ -196,11 +196,11 @@ func (d *daemon) serve() (failed chan error, err error) {
 	}
 	d.stops.add(serveHTTP(api, d.apiHandler()))
 	if c.MetricsListen != "" {
-		metrics, err := listenAny(c.MetricsListen)
+		metrics, err := listenMetrics(c)
 		if err != nil {
 			return nil, fmt.Errorf("metrics_listen: %w", err)
 		}
-		d.stops.add(serveHTTP(metrics, d.telemetry.MetricsHandler()))
+		d.stops.add(serveHTTP(metrics, withToken(c.MetricsTokenFile, d.telemetry.MetricsHandler())))
 	}
 	listener, err := listenUnix(c.Socket, 0o660, c.SocketGroup)
 	if err != nil {
