@@ -30,7 +30,7 @@ WATCHED  ?= 100
 UPGRADES ?= 20
 MKILLS   ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo bench check generate deps test-vm clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry check generate deps test-vm clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -97,10 +97,17 @@ torture-short: ## the long runs as CI has time for
 demo: packages build ## the main job, narrated; KEEP=1 leaves it running, STOP=DIR ends that
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))
 
+observe: packages build collector ## the demo with Prometheus and an OpenTelemetry Collector beside it, until Ctrl-C
+	@test/packages prometheus
+	@TAGS=$(TAGS) test/observe/up
+
 bench: packages build ## figures; PEER=SOCKET, containerd or conmon measures another runtime in turns, ARGS=... more options
 	@$(if $(filter containerd,$(PEER)),test/packages containerd runc)
 	@$(if $(filter conmon,$(PEER)),test/packages conmon runc)
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+bench-telemetry: packages build ## pod starts with telemetry off, on, and with a dead collector, side by side
+	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench --telemetry $(ARGS)
 
 check: packages generate-check ## format, vet, import policy, generated files
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

@@ -35,6 +35,14 @@ func TestCommittedDashboardsAreGenerated(t *testing.T) {
 			t.Errorf("%s is not what its description says; run go generate ./dashboards", file)
 		}
 	}
+	if *update {
+		if err := os.WriteFile(rulesFile, RulesYAML(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(rulesFile); err != nil || !bytes.Equal(have, RulesYAML()) {
+		t.Errorf("%s is not what rules.go says (%v); run go generate ./dashboards", rulesFile, err)
+	}
 	files, err := filepath.Glob("*.json")
 	if err != nil || len(files) != len(All) {
 		t.Errorf("files %v for %d descriptions, %v", files, len(All), err)
@@ -60,23 +68,37 @@ func instrument(name string) *telemetry.Instrument {
 var (
 	metric   = regexp.MustCompile(`\b(vitrine_[a-z0-9_]+)(?:\{([^}]*)\})?`)
 	grouping = regexp.MustCompile(`by \(([^)]*)\)`)
-	matcher  = regexp.MustCompile(`([a-z_]+)(?:=~|!~|!=|=)"([^"]*)"`)
+	// containerMetric is not behind a prefix or a level.
+	containerMetric = regexp.MustCompile(`(?:^|[ (])(container_[a-z0-9_]+)\{`)
+	matcher         = regexp.MustCompile(`([a-z_]+)(?:=~|!~|!=|=)"([^"]*)"`)
 )
 
 func TestQueriesNameInstrumentsAndLabelsOfTheList(t *testing.T) {
-	every(t, func(t *testing.T, p Panel, q Query) {
+	families, err := os.ReadFile("../docs/container-metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(t *testing.T, q Query) {
 		found := metric.FindAllStringSubmatch(q.Expr, -1)
-		if len(found) == 0 {
+		labels := []string{"instance", "le", "job"}
+		ofContainers := containerMetric.FindAllStringSubmatch(q.Expr, -1)
+		for _, m := range ofContainers {
+			name := m[1]
+			labels = append(labels, "namespace", "pod", "container")
+			if !bytes.Contains(families, []byte("`"+name+"`")) {
+				t.Errorf("%s is not in docs/container-metrics.md", name)
+			}
+		}
+		if len(found)+len(ofContainers) == 0 && !strings.HasPrefix(q.Expr, "up{") {
 			t.Errorf("no instrument in %s", q.Expr)
 		}
-		labels := []string{"instance", "le"}
 		for _, f := range found {
 			i := instrument(f[1])
 			if i == nil {
 				t.Errorf("%s is not in the list of instruments", f[1])
 				continue
 			}
-			own := []string{"instance"}
+			own := []string{"instance", "le"}
 			for _, l := range i.Labels {
 				own = append(own, l.Name)
 			}
@@ -99,10 +121,40 @@ func TestQueriesNameInstrumentsAndLabelsOfTheList(t *testing.T) {
 				}
 			}
 		}
-		if strings.Count(q.Expr, "(") != strings.Count(q.Expr, ")") || strings.Contains(q.Expr, "_total") && !strings.Contains(q.Expr, "rate(") && !strings.Contains(q.Expr, "increase(") {
+		if strings.Count(q.Expr, "(") != strings.Count(q.Expr, ")") || strings.Contains(q.Expr, "vitrine_") && strings.Contains(q.Expr, "_total") && !strings.Contains(q.Expr, "rate(") && !strings.Contains(q.Expr, "increase(") {
 			t.Errorf("%s cannot be meant", q.Expr)
 		}
-	})
+	}
+	every(t, func(t *testing.T, _ Panel, q Query) { check(t, q) })
+	for _, r := range Recordings {
+		t.Run(r.Name, func(t *testing.T) { check(t, Query{Expr: r.Expr}) })
+	}
+	for _, a := range Alerts {
+		t.Run(a.Name, func(t *testing.T) { check(t, Query{Expr: a.Value}) })
+	}
+}
+
+func TestEveryAlertHasARunbookAndEveryRunbookAnAlert(t *testing.T) {
+	names := map[string]bool{}
+	for _, a := range Alerts {
+		names[a.Name+".md"] = true
+		text, err := os.ReadFile(runbooks + a.Name + ".md")
+		if err != nil || !bytes.Contains(text, []byte("# "+a.Name+"\n")) || !bytes.Contains(text, []byte("\n## Look\n")) || !bytes.Contains(text, []byte("\n## Do\n")) {
+			t.Errorf("runbook of %s: %v", a.Name, err)
+		}
+		if a.Summary == "" || a.Severity != "page" && a.Severity != "ticket" {
+			t.Errorf("%s lacks a summary or a severity", a.Name)
+		}
+	}
+	files, err := os.ReadDir(runbooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !names[f.Name()] {
+			t.Errorf("%s is of no alert", f.Name())
+		}
+	}
 }
 
 func TestPanelsExplainThemselvesAndDoNotOverlap(t *testing.T) {

@@ -36,7 +36,17 @@ type Panel struct {
 }
 
 // Query is an expression of PromQL. Legend names its series, as {{label}}.
-type Query struct{ Expr, Legend string }
+type Query struct {
+	Expr, Legend string
+	// Quiet: a node that nothing befell has no series of it.
+	Quiet bool
+}
+
+// quiet marks a query.
+func (q Query) quiet() Query {
+	q.Quiet = true
+	return q
+}
 
 // gridColumns is the width of Grafana's grid.
 const gridColumns = 24
@@ -71,6 +81,7 @@ func (d Dashboard) JSON() ([]byte, error) {
 		"schemaVersion": 39, "editable": true, "graphTooltip": 1, "timezone": "", "refresh": "30s",
 		"time":   map[string]string{"from": "now-1h", "to": "now"},
 		"panels": panels,
+		"links":  []any{map[string]any{"type": "dashboards", "tags": []string{"vitrine"}, "title": "Vitrine", "asDropdown": true, "includeVars": true, "keepTime": true}},
 		"templating": map[string]any{"list": []any{
 			map[string]any{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0},
 			map[string]any{

@@ -3,7 +3,10 @@ package dashboards
 import "fmt"
 
 // All are the dashboards that ship, by the name of their file.
-var All = map[string]Dashboard{"node-overview.json": overview}
+var All = map[string]Dashboard{
+	"node-overview.json": overview, "pod-start.json": podStart, "image-pulls.json": imagePulls,
+	"memory.json": memory, "denials.json": denials, "logs-and-monitors.json": logsAndMonitors, "telemetry.json": telemetryHealth,
+}
 
 // on selects the nodes that the reader chose.
 const on = `instance=~"$instance"`
@@ -66,13 +69,15 @@ var overview = Dashboard{
 			{Title: "Calls in progress", Kind: "stat", Unit: "short", Description: "CRI calls that have no answer yet.",
 				Queries: []Query{total("vitrine_cri_requests_inflight", "")}},
 			{Title: "Oldest step", Kind: "stat", Unit: "s", Description: "Age of the oldest step that is going on, streams of events aside. Minutes mean that something hangs: vitrine status names it.",
-				Queries: []Query{{Expr: `max(vitrine_operation_inflight_age_seconds_max{` + on + `,phase!~"GetContainerEvents|cri\\..*|lifecycle\\.exec"})`, Legend: "oldest"}}},
+				Queries: []Query{{Expr: `max(vitrine_operation_inflight_age_seconds_max{` + on + `,phase!~"GetContainerEvents|cri\\..*|lifecycle\\.exec"})`, Legend: "oldest", Quiet: true}}},
 			{Title: "Network ready", Kind: "stat", Unit: "short", Description: "Nodes that can give pods a network.",
 				Queries: []Query{total("vitrine_network_ready", "")}},
 			{Title: "Out of memory, 1 h", Kind: "stat", Unit: "short", Description: "Containers that the kernel killed for memory in the last hour.",
 				Queries: []Query{{Expr: `sum(increase(vitrine_container_exits_total{` + on + `,reason="oom"}[1h]))`, Legend: "oom"}}},
 		}},
 		{Title: "Starting pods", Panels: []Panel{
+			{Title: "Calls within a second", Unit: "percentunit", Description: "The objective: 95 % of the calls that start a pod, pulls aside, take less than a second.",
+				Queries: []Query{{Expr: "1 - max by (instance) (" + slowRatio + "{" + on + "})", Legend: "{{instance}}"}}},
 			{Title: "Time of the calls a pod waits for, p99", Unit: "s", Description: "What a kubelet waits for until a container runs.",
 				Queries: []Query{quantile(0.99, "vitrine_cri_request_duration_seconds", "method", startMethods)}},
 			{Title: "Time of the calls a pod waits for, median", Unit: "s", Description: "The usual case of the same.",
@@ -90,9 +95,9 @@ var overview = Dashboard{
 			{Title: "Calls per second", Unit: "ops", Stack: true, Description: "By method; a kubelet's polling is most of them.",
 				Queries: []Query{observations("vitrine_cri_request_duration_seconds", "method", "", "{{method}}")}},
 			{Title: "Failed calls per second", Unit: "ops", Stack: true, Description: "By code. NOT_FOUND is usual: a kubelet asks about what it has removed.",
-				Queries: []Query{observations("vitrine_cri_request_duration_seconds", "method, code", `code!="OK"`, "{{method}} {{code}}")}},
+				Queries: []Query{observations("vitrine_cri_request_duration_seconds", "method, code", `code!="OK"`, "{{method}} {{code}}").quiet()}},
 			{Title: "Panics", Unit: "short", Description: "Bugs of ours. Any is one too many; the log has the stack.",
-				Queries: []Query{{Expr: `sum by (method) (increase(vitrine_panics_total{` + on + `}[$__rate_interval]))`, Legend: "{{method}}"}}},
+				Queries: []Query{{Expr: `sum by (method) (increase(vitrine_panics_total{` + on + `}[$__rate_interval]))`, Legend: "{{method}}", Quiet: true}}},
 		}},
 		{Title: "Images", Panels: []Panel{
 			{Title: "Phases of pulls, p95", Unit: "s", Description: "Registry, disk or processor: download, apply or the rest.",
@@ -111,7 +116,7 @@ var overview = Dashboard{
 				Queries: []Query{rate("vitrine_log_dropped_bytes_total", "reason")}},
 		}},
 		{Title: "The daemon itself", Panels: []Panel{
-			{Title: "Telemetry dropped per second", Unit: "ops", Stack: true, Description: "Spans that reached no collector, by reason.",
+			{Title: "Telemetry dropped per second", Unit: "ops", Stack: true, Description: "Spans, records and metrics that reached no collector, by reason.",
 				Queries: []Query{rate("vitrine_telemetry_dropped_total", "reason")}},
 			{Title: "Memory", Unit: "bytes", Description: "Of the daemon; of this, the node's own traces.",
 				Queries: []Query{{Expr: `sum by (instance) (process_resident_memory_bytes{` + on + `} * on (instance) group_left vitrine_build_info)`, Legend: "{{instance}}"},

@@ -294,9 +294,11 @@ func (t *Telemetry) registerSelf(c Config) {
 	})
 	m.provide(spoolBytes, func(emit func(float64, ...string)) {
 		for of := range exporters {
+			bytes := int64(0)
 			if t.spool != nil {
-				emit(float64(t.spool.size(of)), string(of))
+				bytes = t.spool.size(of)
 			}
+			emit(float64(bytes), string(of))
 		}
 	})
 	m.provide(historyBytes, func(emit func(float64, ...string)) { emit(float64(t.memory.store().Size())) })

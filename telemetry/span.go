@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -10,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // Span is one timed step. The zero value and nil are spans that record nothing.
@@ -81,14 +84,40 @@ func (s *Span) End(err *error) {
 	if err != nil && *err != nil {
 		s.span.RecordError(*err)
 		s.span.SetStatus(codes.Error, (*err).Error())
-		switch { // the two classes that every room has; other classes are the room's to set
-		case errors.Is(*err, context.Canceled):
-			s.span.SetAttributes(KeyErrorType.String("cancel"))
-		case errors.Is(*err, context.DeadlineExceeded):
-			s.span.SetAttributes(KeyErrorType.String("timeout"))
+		switch class := classOf(*err); {
+		case errors.Is(*err, context.Canceled), errors.Is(*err, context.DeadlineExceeded), !s.hasClass():
+			s.span.SetAttributes(KeyErrorType.String(class))
 		}
 	}
 	s.span.End()
+}
+
+// classes are what every room's errors have in common; a room sets classes of its
+// own on its span before it ends.
+var classes = []struct {
+	err  error
+	word string
+}{
+	{context.Canceled, "cancel"}, {context.DeadlineExceeded, "timeout"},
+	{pod.ErrNotFound, "notfound"}, {pod.ErrExists, "exists"}, {pod.ErrInvalid, "invalid"}, {pod.ErrState, "state"},
+	{pod.ErrUnsupported, "unsupported"}, {pod.ErrUnavailable, "unavailable"}, {pod.ErrDeadline, "timeout"},
+	{pod.ErrExhausted, "exhausted"}, {pod.ErrDenied, "denied"},
+}
+
+// classOf is a failure's class; _OTHER is what the conventions have for the rest.
+func classOf(err error) string {
+	for _, c := range classes {
+		if errors.Is(err, c.err) {
+			return c.word
+		}
+	}
+	return "_OTHER"
+}
+
+// hasClass says whether the room has set one. What the context says wins over it.
+func (s *Span) hasClass() bool {
+	readable, ok := s.span.(sdktrace.ReadOnlySpan)
+	return ok && slices.ContainsFunc(readable.Attributes(), func(a attribute.KeyValue) bool { return a.Key == KeyErrorType })
 }
 
 // Traceparent returns the W3C trace context of ctx, empty without one.

@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // peerBridge is the bridge of the containerd that the bench starts.

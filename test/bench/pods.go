@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // measurePods runs whole pod cycles on the host's network and on CNI's, 1, 4 and 8

@@ -9,8 +9,9 @@ import (
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/vitrine-runtime/vitrine/test/fixture"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/fixture"
 )
 
 const (

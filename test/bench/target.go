@@ -13,9 +13,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // A target is a runtime behind a CRI socket, with directories of its own for logs.

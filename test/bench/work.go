@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 // withPod runs work against one running container and removes the pod.
