@@ -165,6 +165,7 @@ type recollection struct {
 func recollect(entries []history.Entry, about subject) recollection {
 	var r recollection
 	byID := map[string]int{}
+	operations := map[history.Begun]int{}
 	for _, e := range entries {
 		if e.Kind == history.KindDaemon {
 			r.lives = append(r.lives, why.Life{Time: e.Time, Boot: e.Daemon.Boot, Ended: e.Daemon.Ended})
@@ -175,7 +176,12 @@ func recollect(entries []history.Entry, about subject) recollection {
 		}
 		switch e.Kind {
 		case history.KindBegun:
-			r.begun = append(r.begun, why.Begun{Time: e.Time, Name: e.Begun, TraceID: e.Trace.ID, Container: e.Container})
+			operations[*e.Begun] = len(r.begun)
+			r.begun = append(r.begun, why.Begun{Time: e.Time, Name: e.Begun.Name, Container: e.Container})
+		case history.KindEnded:
+			if i, begun := operations[*e.Begun]; begun {
+				r.begun[i].Ended = true
+			}
 		case history.KindTrace:
 			r.traces = append(r.traces, e.Trace)
 		case history.KindEvent, history.KindFigures:

@@ -117,18 +117,30 @@ func (m *memory) begun(s sdktrace.ReadOnlySpan) {
 	if m == nil || !slices.Contains(begins, s.Name()) {
 		return
 	}
-	attrs := attributeMap(s.Attributes())
-	e := history.Entry{Time: s.StartTime(), Kind: history.KindBegun, Begun: s.Name(), Trace: &waterfall.Trace{ID: s.SpanContext().TraceID().String()}}
+	e := history.Entry{Time: s.StartTime(), Kind: history.KindBegun, Begun: &history.Begun{Name: s.Name(), Span: s.SpanContext().SpanID().String()}}
+	operationOf(&e, attributeMap(s.Attributes()))
+	m.history.Put(e)
+}
+
+// operationOf fills in what an operation is about.
+func operationOf(e *history.Entry, attrs map[string]any) {
 	subjectFrom(&e.Subject, attrs)
-	if s.Name() == "image.pull" {
+	if e.Begun.Name == "image.pull" {
 		e.Image, _ = attrs["vitrine.image.ref"].(string)
 	}
-	m.history.Put(e)
 }
 
 // ended is called with every span that has ended. It does not block.
 func (m *memory) ended(r *record) {
-	if m == nil || r.Kind != trace.SpanKindServer.String() || isRead(r.Name) {
+	if m == nil {
+		return
+	}
+	if slices.Contains(begins, r.Name) {
+		e := history.Entry{Time: time.Unix(0, r.End), Kind: history.KindEnded, Begun: &history.Begun{Name: r.Name, Span: r.ID}}
+		operationOf(&e, r.Attributes)
+		m.history.Put(e)
+	}
+	if r.Kind != trace.SpanKindServer.String() || isRead(r.Name) {
 		return
 	}
 	now := time.Now()

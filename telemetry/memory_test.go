@@ -65,7 +65,7 @@ func TestHistoryOutlivesTheDaemon(t *testing.T) {
 			t.Errorf("event %+v", e.Event)
 		}
 	}
-	if kinds[history.KindDaemon] != 3 || ended != 1 || kinds[history.KindBegun] != 1 || kinds[history.KindEvent] != 1 || kinds[history.KindFigures] != 1 {
+	if kinds[history.KindDaemon] != 3 || ended != 1 || kinds[history.KindBegun] != 1 || kinds[history.KindEnded] != 1 || kinds[history.KindEvent] != 1 || kinds[history.KindFigures] != 1 {
 		t.Errorf("%v, %d ended", kinds, ended)
 	}
 }

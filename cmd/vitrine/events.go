@@ -8,25 +8,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// event is one line of GET /v1/events.
-type event struct {
-	Time      time.Time `json:"time"`
-	Kind      string    `json:"kind"`
-	Pod       string    `json:"pod"`
-	Sandbox   string    `json:"sandbox"`
-	Container string    `json:"container"`
-	ID        string    `json:"containerId"`
-	Exit      *struct {
-		Code    int32  `json:"code"`
-		Reason  string `json:"reason"`
-		Message string `json:"message"`
-	} `json:"exit"`
-}
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
+)
 
 // maxEvent bounds one event, in bytes.
 const maxEvent = 1 << 20
@@ -68,19 +54,19 @@ func (o *options) printEvents(body io.Reader, w io.Writer) error {
 			fmt.Fprintf(w, "%s\n", lines.Bytes())
 			continue
 		}
-		var e event
+		var e api.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return err
 		}
-		fmt.Fprintln(w, e.text())
+		fmt.Fprintln(w, eventText(e))
 	}
 	return lines.Err()
 }
 
-func (e event) text() string {
-	id, name := e.Sandbox, e.Pod
+func eventText(e api.Event) string {
+	id, name := string(e.Sandbox), e.Pod
 	if e.ID != "" {
-		id, name = e.ID, e.Pod+"/"+e.Container
+		id, name = string(e.ID), e.Pod+"/"+e.Container
 	}
 	line := fmt.Sprintf("%s  %-17s  %.13s  %s", e.Time.Local().Format("15:04:05.000"), oneLine(e.Kind, 40), oneLine(id, 64), oneLine(name, 200))
 	if x := e.Exit; x != nil && strings.HasSuffix(e.Kind, ".exited") {

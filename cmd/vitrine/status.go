@@ -13,29 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 )
-
-// nodeStatus is the answer to GET /v1/status.
-type nodeStatus struct {
-	Version    string         `json:"version"`
-	PID        int            `json:"pid"`
-	StartedAt  time.Time      `json:"startedAt"`
-	Sandboxes  map[string]int `json:"sandboxes"`
-	Containers map[string]int `json:"containers"`
-	Images     int            `json:"images"`
-	Network    string         `json:"network"`
-	Operations []operation    `json:"operations"`
-}
-
-// operation is something that the daemon is doing.
-type operation struct {
-	Subject string    `json:"subject"`
-	Name    string    `json:"name"`
-	Phase   string    `json:"phase"`
-	Since   time.Time `json:"since"`
-	Began   time.Time `json:"began"`
-}
 
 func statusCommand(o *options) *cobra.Command {
 	return &cobra.Command{
@@ -46,17 +26,17 @@ func statusCommand(o *options) *cobra.Command {
 			if o.json() {
 				return o.copy(cmd.Context(), "/v1/status", cmd.OutOrStdout())
 			}
-			var s nodeStatus
+			var s api.Status
 			if err := o.get(cmd.Context(), "/v1/status", &s); err != nil {
 				return err
 			}
-			return s.print(cmd.OutOrStdout(), time.Now())
+			return printStatus(cmd.OutOrStdout(), s, time.Now())
 		},
 	}
 }
 
-// print shows operations last, the oldest first: what hangs is the top one.
-func (s nodeStatus) print(w io.Writer, now time.Time) error {
+// printStatus shows operations last, the oldest first: what hangs is the top one.
+func printStatus(w io.Writer, s api.Status, now time.Time) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(table, "vitrined\t%s, pid %d, up %s\n", oneLine(s.Version, 80), s.PID, waterfall.Duration(now.Sub(s.StartedAt)))
 	fmt.Fprintf(table, "sandboxes\t%s\n", counts(s.Sandboxes))
@@ -70,7 +50,7 @@ func (s nodeStatus) print(w io.Writer, now time.Time) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	slices.SortFunc(s.Operations, func(a, b operation) int {
+	slices.SortFunc(s.Operations, func(a, b api.Operation) int {
 		return cmp.Or(a.Began.Compare(b.Began), a.Since.Compare(b.Since))
 	})
 	fmt.Fprintln(table, "\nOPERATION\tSUBJECT\tGOING ON FOR\tSTEP\tIN IT FOR")

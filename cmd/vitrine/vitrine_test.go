@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -23,7 +24,9 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/telemetry"
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+	"github.com/vitrine-runtime/vitrine/telemetry/why"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -200,7 +203,7 @@ func TestEveryRefusalIsOneLineThatSaysWhy(t *testing.T) {
 
 func TestStatusShowsWhatHangsFirst(t *testing.T) {
 	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
-	var s nodeStatus
+	var s api.Status
 	if err := json.Unmarshal([]byte(`{"version":"0.1","pid":42,"startedAt":"2026-11-21T09:00:00Z",
 		"sandboxes":{"ready":3,"not-ready":1},"containers":{},"images":7,"network":"no CNI\u001b[2J\nconfiguration",
 		"operations":[
@@ -209,10 +212,57 @@ func TestStatusShowsWhatHangsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if err := s.print(&b, now); err != nil {
+	if err := printStatus(&b, s, now); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "status.txt", b.String())
+}
+
+func TestWhySaysTheCauseFirst(t *testing.T) {
+	verdict := why.Judge(why.Evidence{Pod: "shop/web", Sandbox: "ready", Now: time.Unix(0, remembered()[strings.Repeat("3", 32)].Spans[0].Start),
+		Traces: slices.Collect(maps.Values(remembered()))})
+	for i := range verdict.Cause.Facts {
+		verdict.Cause.Facts[i].Time = verdict.Cause.Facts[i].Time.UTC()
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/why", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("subject") != "shop/web" {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"error":"\"shop/none\": not found"}`)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(verdict)
+	})
+	state := daemon(t, mux)
+	out, problems, code := vitrine(t, "why", "shop/web", "--state", state)
+	if code != 0 || problems != "" {
+		t.Fatalf("code %d, %s", code, problems)
+	}
+	golden(t, "why.txt", out)
+	var again why.Verdict
+	out, _, _ = vitrine(t, "why", "shop/web", "-o", "json", "--state", state)
+	if err := json.Unmarshal([]byte(out), &again); err != nil || again.Cause.Name != verdict.Cause.Name {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, problems, code = vitrine(t, "why", "shop/none", "--state", state); code != 1 || problems != "vitrine: \"shop/none\": not found\n" {
+		t.Errorf("code %d, %q", code, problems)
+	}
+}
+
+func TestPullsShowProgressAndRate(t *testing.T) {
+	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+	var b strings.Builder
+	if err := printPulls(&b, []api.Pull{
+		{Ref: "registry.example/app:1", Since: now.Add(-10 * time.Second), Phase: "image.layers", Waiters: 2, Bytes: 50 << 20, Total: 200 << 20},
+		{Ref: "registry.example/new\x1b[2J:1", Since: now.Add(-time.Second), Phase: "image.manifest", Waiters: 1},
+	}, now); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "pulls.txt", b.String())
+	b.Reset()
+	if err := printPulls(&b, nil, now); err != nil || b.String() != "no pull is going on\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
 }
 
 func TestEventsFollowUntilInterrupted(t *testing.T) {

@@ -6,10 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
 
 // apiHandler is what the vitrine command asks, on STATE/api.sock.
@@ -22,6 +22,7 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures()) })
 	mux.HandleFunc("GET /v1/events", d.events)
 	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
+	mux.HandleFunc("GET /v1/pulls", d.pulls)
 	mux.HandleFunc("GET /v1/why", d.why)
 	mux.HandleFunc("GET /v1/history", d.history)
 	return mux
@@ -34,32 +35,10 @@ func answer(w http.ResponseWriter, value any) {
 	}
 }
 
-// status is the node at a glance.
-type status struct {
-	Version    string         `json:"version"`
-	PID        int            `json:"pid"`
-	StartedAt  time.Time      `json:"startedAt"`
-	Sandboxes  map[string]int `json:"sandboxes"`
-	Containers map[string]int `json:"containers"`
-	Images     int            `json:"images"`
-	Network    string         `json:"network"`
-	Operations []operation    `json:"operations"`
-}
-
-// operation is one line of the table of what is in flight.
-type operation struct {
-	Subject string    `json:"subject"`
-	Name    string    `json:"name"`
-	Phase   string    `json:"phase"`
-	Since   time.Time `json:"since"`
-	Began   time.Time `json:"began"`
-	ID      pod.ID    `json:"id"`
-}
-
-func (d *daemon) status(r *http.Request) status {
-	s := status{
+func (d *daemon) status(r *http.Request) api.Status {
+	s := api.Status{
 		Version: version, PID: os.Getpid(), StartedAt: d.started, Network: "ready",
-		Sandboxes: d.sandboxStates(), Containers: d.containerStates(), Operations: []operation{},
+		Sandboxes: d.sandboxStates(), Containers: d.containerStates(), Operations: []api.Operation{},
 	}
 	if images, err := d.images.List(r.Context()); err == nil {
 		s.Images = len(images)
@@ -73,20 +52,17 @@ func (d *daemon) status(r *http.Request) status {
 	return s
 }
 
-func apiOperation(op lifecycle.Operation) operation {
-	return operation{Subject: op.Subject, Name: op.Name, Phase: op.Phase, Since: op.Since, Began: op.Began, ID: op.ID}
+func apiOperation(op lifecycle.Operation) api.Operation {
+	return api.Operation{Subject: op.Subject, Name: op.Name, Phase: op.Phase, Since: op.Since, Began: op.Began, ID: op.ID}
 }
 
-// event is one line of the stream of GET /v1/events.
-type event struct {
-	Seq       uint64    `json:"seq"`
-	Time      time.Time `json:"time"`
-	Kind      string    `json:"kind"`
-	Pod       string    `json:"pod"`
-	Sandbox   pod.ID    `json:"sandbox"`
-	Container string    `json:"container,omitempty"`
-	ID        pod.ID    `json:"containerId,omitempty"`
-	Exit      *pod.Exit `json:"exit,omitempty"`
+// pulls answers GET /v1/pulls.
+func (d *daemon) pulls(w http.ResponseWriter, _ *http.Request) {
+	list := api.Pulls{Pulls: []api.Pull{}}
+	for _, p := range d.images.Pulls() {
+		list.Pulls = append(list.Pulls, api.Pull{Ref: p.Ref, Since: p.Since, Phase: p.Phase, Waiters: p.Waiters, Bytes: p.Bytes, Total: p.Total})
+	}
+	answer(w, list)
 }
 
 // events streams one JSON object per line until the client goes away.
@@ -109,9 +85,9 @@ func (d *daemon) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func apiEvent(e pod.Event) event {
+func apiEvent(e pod.Event) api.Event {
 	meta := e.Sandbox.Config.GetMetadata()
-	line := event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID}
+	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID}
 	if c := e.Container; c != nil {
 		line.Container, line.ID, line.Exit = c.Config.GetMetadata().GetName(), c.ID, c.Exit
 	}

@@ -15,9 +15,10 @@ type Kind string
 const (
 	// KindEvent is a pod.Event.
 	KindEvent Kind = "event"
-	// KindBegun is an operation that has begun; without a trace that shows its end it
-	// was cut off.
+	// KindBegun is an operation that has begun, KindEnded that one's end, whatever came
+	// of it: their Begun is equal. One without an end was cut off.
 	KindBegun Kind = "begun"
+	KindEnded Kind = "ended"
 	// KindTrace is the key steps of one call that has ended.
 	KindTrace Kind = "trace"
 	// KindFigures is what was counted of a container up to its end.
@@ -33,7 +34,7 @@ type Entry struct {
 	Kind Kind      `json:"kind"`
 	Subject
 	Event   *Event           `json:"event,omitempty"`
-	Begun   string           `json:"begun,omitempty"`
+	Begun   *Begun           `json:"begun,omitempty"`
 	Trace   *waterfall.Trace `json:"trace,omitempty"`
 	Figures *Figures         `json:"figures,omitempty"`
 	Daemon  *Daemon          `json:"daemon,omitempty"`
@@ -63,6 +64,12 @@ type Event struct {
 	Started  time.Time     `json:"started,omitzero"`
 	Finished time.Time     `json:"finished,omitzero"`
 	Exit     *pod.Exit     `json:"exit,omitempty"`
+}
+
+// Begun is one operation: the name and the id of its span.
+type Begun struct {
+	Name string `json:"name"`
+	Span string `json:"span"`
 }
 
 // Figures are what was counted of one container up to its end. Zero means none or not

@@ -161,7 +161,11 @@ func (c call) slowness(e *Evidence) Fact {
 		extra += " from " + endpoint
 	}
 	f.Text = fmt.Sprintf("%s %s %s, %.0f %% of %s's %s%s", at.Name+subjectOf(at), verb, took, share, c.method, waterfall.Duration(c.root.Duration()), extra)
-	f.sentence = fmt.Sprintf("%s is slow: %s%s %s %s, %.0f %% of the call's time%s", c.method, doing, subjectOf(at), verb, took, share, extra)
+	how := "is slow"
+	if c.root.Unfinished {
+		how = "does not end"
+	}
+	f.sentence = fmt.Sprintf("%s %s: %s%s %s %s, %.0f %% of the call's time%s", c.method, how, doing, subjectOf(at), verb, took, share, extra)
 	return f
 }
 
@@ -169,7 +173,7 @@ func (c call) slowness(e *Evidence) Fact {
 func subjectOf(s waterfall.Span) string {
 	text := ""
 	for _, key := range []string{"vitrine.cni.plugin", "vitrine.cni.command", "vitrine.hook.name", "vitrine.hook.point", "oci.layer.digest"} {
-		if v := s.Text(key); v != "" {
+		if v := s.Text(key); v != "" && !strings.HasSuffix(s.Name, "."+v) {
 			if _, hex, found := strings.Cut(v, "sha256:"); found && len(hex) > 12 {
 				v = hex[:12]
 			}

@@ -21,7 +21,7 @@ func exits(e *Evidence) []Fact {
 		if c.Exit == nil {
 			continue
 		}
-		f := c.end()
+		f := c.end(grace(e, c))
 		f.Time, f.Source, f.Container = c.Finished, "exit", c.Name
 		if c.Attempt < newest[c.Name] {
 			f.Weight *= 0.5
@@ -35,8 +35,25 @@ func exits(e *Evidence) []Fact {
 	return facts
 }
 
+// graceTold is how long after the begin of a stop an end counts as after its grace.
+const graceTold = 900 * time.Millisecond
+
+// grace is how long a container had been given to end when it did; zero when it was
+// killed at once, with its pod or because it was removed.
+func grace(e *Evidence, c Container) time.Duration {
+	for _, call := range gather(e) {
+		start := time.Unix(0, call.root.Start)
+		if call.method == "StopContainer" && call.container == c.Name && !c.Finished.Before(start) && c.Finished.UnixNano() <= call.root.End+int64(time.Second) {
+			if had := c.Finished.Sub(start); had >= graceTold {
+				return had
+			}
+		}
+	}
+	return 0
+}
+
 // end is the fact of one container's end.
-func (c Container) end() Fact {
+func (c Container) end(grace time.Duration) Fact {
 	x := c.Exit
 	lived := ""
 	if !c.Started.IsZero() {
@@ -71,9 +88,13 @@ func (c Container) end() Fact {
 	case strings.Contains(x.Message, "OOM-killed") || c.Figures.OOMKills > 0:
 		return fact("oom.child", 0.88, "%s ended with %d%s, and %d of its processes were killed by the OOM killer%s", c.Name, x.Code, lived, max(c.Figures.OOMKills, 1), message)
 	case signal == syscall.SIGKILL && c.Stopped && c.Figures.Execs.Failed > 0:
-		return fact("probe.failed", 0.6, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.Figures.Execs.Failed)
-	case signal == syscall.SIGKILL && c.Stopped:
-		return fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed when the grace period was over%s", c.Name, message)
+		cause := "probe.failed"
+		if c.Figures.Execs.Timeouts > 0 {
+			cause = "probe.timeout"
+		}
+		return fact(cause, 0.3, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.Figures.Execs.Failed)
+	case signal == syscall.SIGKILL && c.Stopped && grace > 0:
+		return fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed %s later, when the grace period was over%s", c.Name, waterfall.Duration(grace), message)
 	case c.Stopped && (signal != 0 || x.Code != 0 && x.Code >= 128):
 		return fact("stopped", 0.12, "%s was asked to stop and ended with %d%s", c.Name, x.Code, message)
 	case signal == syscall.SIGKILL || signal == syscall.SIGTERM || signal == syscall.SIGINT || signal == syscall.SIGHUP || signal == syscall.SIGQUIT:
@@ -85,9 +106,9 @@ func (c Container) end() Fact {
 		}
 		return fact("crash.signal", 0.9, "%s crashed with %s%s%s%s", c.Name, signalName(signal), lived, core, message)
 	case x.Code == 127:
-		return fact("process.missing", 0.62, "%s exited with 127%s: a shell or the loader did not find a program or a library%s", c.Name, lived, message)
+		return fact("process.missing", 0.5, "%s exited with 127%s: a shell or the loader did not find a program or a library%s", c.Name, lived, message)
 	case x.Code == 126:
-		return fact("process.denied", 0.62, "%s exited with 126%s: a shell could not execute a program%s", c.Name, lived, message)
+		return fact("process.denied", 0.5, "%s exited with 126%s: a shell could not execute a program%s", c.Name, lived, message)
 	case x.Code != 0:
 		return fact("exit.code", 0.55, "%s exited with %d by itself%s%s", c.Name, x.Code, lived, message)
 	}
@@ -128,7 +149,7 @@ func (c Container) lastWords() (Fact, bool) {
 			if class.class == "invalid" || class.class == "digest" || !class.pattern.MatchString(line) {
 				continue
 			}
-			f.Cause, f.Weight = "process."+class.class, 0.6
+			f.Cause, f.Weight = "process."+class.class, 0.65
 			f.Text = fmt.Sprintf("%s wrote: %q", c.Name, line)
 			f.sentence = fmt.Sprintf("%s exited with %d: %s; it wrote %q", c.Name, c.Exit.Code, class.words, line)
 			return f, true

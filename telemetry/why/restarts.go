@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 )
 
 // restarts looks for ends of the daemon and of the node in the middle of the pod's life.
@@ -76,7 +74,7 @@ func span(e *Evidence) (from, to time.Time) {
 func interrupted(e *Evidence, from, to time.Time) []string {
 	var cut []string
 	for _, b := range e.Begun {
-		if b.Time.Before(from) || b.Time.After(to) || ended(e, b) {
+		if b.Time.Before(from) || b.Time.After(to) || b.Ended {
 			continue
 		}
 		name := strings.TrimPrefix(b.Name, "lifecycle.")
@@ -88,14 +86,4 @@ func interrupted(e *Evidence, from, to time.Time) []string {
 		}
 	}
 	return cut
-}
-
-// ended: some trace shows how the operation, or the call around it, ended.
-func ended(e *Evidence, b Begun) bool {
-	return slices.ContainsFunc(e.Traces, func(t *waterfall.Trace) bool {
-		return t.ID == b.TraceID && slices.ContainsFunc(t.Spans, func(s waterfall.Span) bool {
-			covers := s.Start <= b.Time.UnixNano() && s.End >= b.Time.UnixNano()
-			return covers && !s.Unfinished && (s.Name == b.Name || s.Kind == "server")
-		})
-	})
 }

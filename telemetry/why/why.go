@@ -43,8 +43,9 @@ type Evidence struct {
 type Begun struct {
 	Time      time.Time
 	Name      string
-	TraceID   string
 	Container string
+	// Ended: its end was seen, whatever came of it.
+	Ended bool
 }
 
 // Life is one end of a daemon's life; Boot names the boot of the kernel.
@@ -132,7 +133,7 @@ func Judge(e Evidence) Verdict {
 	causes := rank(facts)
 	if len(causes) == 0 {
 		v.Cause = Cause{Name: None, Sentence: "nothing is wrong as far as the node can see", Facts: facts,
-			Next: "if something is slow or wrong all the same, look at the program itself: vitrine logs, and vitrine trace for the time of its calls"}
+			Next: "if something is slow or wrong all the same, look at the program itself: kubectl logs, and vitrine trace for the time of its calls"}
 		return v
 	}
 	v.Cause, v.Others = causes[0], causes[1:]
@@ -152,6 +153,7 @@ func rank(facts []Fact) []Cause {
 			byKey[k] = c
 			order = append(order, k)
 		}
+		f.Text = oneLine(f.Text)
 		c.Facts = append(c.Facts, f)
 		c.Score = 1 - (1-c.Score)*(1-f.Weight)
 	}
@@ -162,7 +164,7 @@ func rank(facts []Fact) []Cause {
 			continue
 		}
 		strongest := slices.MaxFunc(c.Facts, func(a, b Fact) int { return cmp.Compare(a.Weight, b.Weight) })
-		c.Sentence = cmp.Or(strongest.sentence, strongest.Text)
+		c.Sentence = oneLine(cmp.Or(strongest.sentence, strongest.Text))
 		slices.SortStableFunc(c.Facts, func(a, b Fact) int { return a.Time.Compare(b.Time) })
 		c.Facts = shorten(c.Facts)
 		causes = append(causes, *c)
@@ -170,6 +172,9 @@ func rank(facts []Fact) []Cause {
 	slices.SortStableFunc(causes, func(a, b Cause) int { return cmp.Compare(b.Score, a.Score) })
 	return causes
 }
+
+// oneLine makes one line of a joined error.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // maxFacts bounds what is shown for one cause: the first ones and the last.
 const maxFacts = 8

@@ -1,6 +1,7 @@
 package why
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,8 +35,14 @@ var areas = []struct{ prefix, area, words string }{
 	{"cri.admit", "config", "validating the request"},
 }
 
+// callAreas are for calls that fail or take time outside their steps.
+var callAreas = map[string]string{"PullImage": "image", "RunPodSandbox": "sandbox", "CreateContainer": "container", "StartContainer": "process", "StopContainer": "stop"}
+
 // area returns where a step lies and what it does, in words.
 func area(step string) (name, words string) {
+	if _, method, call := strings.Cut(step, "/"); call {
+		return cmp.Or(callAreas[method], "call"), "the call itself"
+	}
 	for _, a := range areas {
 		if strings.HasPrefix(step, a.prefix) {
 			return a.area, a.words
@@ -52,7 +59,7 @@ var things = []struct {
 	pattern *regexp.Regexp
 }{
 	{"volume", regexp.MustCompile(`(?i)image volume|ImageVolumeMountFailed`)},
-	{"mount", regexp.MustCompile(`(?i)mount source|mount "|mount target|mount through|container_path|container path`)},
+	{"mount", regexp.MustCompile(`(?i)\bmount(s|ing|ed)?\b|container_path`)},
 	{"user", regexp.MustCompile(`(?i)\b(user|group|uid|gid|passwd)\b`)},
 	{"seccomp", regexp.MustCompile(`(?i)seccomp`)},
 	{"apparmor", regexp.MustCompile(`(?i)apparmor`)},
@@ -67,6 +74,9 @@ var things = []struct {
 	{"image", regexp.MustCompile(`(?i)\bimage\b`)},
 	{"log", regexp.MustCompile(`(?i)\blog path\b|log_path|monitor\.log|\.log: `)},
 }
+
+// names are what a message is about: quoted texts and paths say nothing of where it lies.
+var names = regexp.MustCompile(`"[^"]*"|(^|\s)/\S+`)
 
 // classes are what errors say in the kernel's, Go's and registries' words; the first
 // that fits decides.
@@ -86,6 +96,7 @@ var classes = []struct {
 	{"exhausted", regexp.MustCompile(`(?i)no IP addresses available|range.*(full|exhausted)|too many open files|resource temporarily unavailable|cannot allocate memory|resource exhausted`), "something has run out"},
 	{"tcp", regexp.MustCompile(`(?i)connection refused|connection reset|no route to host|network is unreachable|broken pipe|unexpected EOF`), "the connection fails"},
 	{"timeout", regexp.MustCompile(`(?i)timed out|deadline exceeded|killed after|i/o timeout|timeout`), "it takes longer than it may"},
+	{"unsupported", regexp.MustCompile(`(?i)not served by this version|function not implemented|operation not supported`), "this build or kernel cannot do it"},
 	{"missing", regexp.MustCompile(`(?i)no such file or directory|not found|is in none of|does not exist|unknown|no such|no matching entries|unable to find|is not there|cannot open`), "it is not there"},
 	{"denied", regexp.MustCompile(`(?i)permission denied|operation not permitted|denied|forbidden|unauthorized|not allowed|access control`), "it is not permitted"},
 	{"busy", regexp.MustCompile(`(?i)device or resource busy|already exists|text file busy`), "it is in use or exists already"},
@@ -105,10 +116,10 @@ var known = map[string]string{
 // step's own word for it; empty if it has none.
 func classify(step, class, text string) (name, words string) {
 	where, _ := area(step)
-	network := []string{"image", "unpack", "network"} // their messages quote other people's words
-	if !slices.Contains(network, where) {
+	if !slices.Contains([]string{"image", "unpack", "rootfs", "network"}, where) { // they quote other people's words
+		own := names.ReplaceAllString(text, "")
 		for _, t := range things {
-			if t.pattern.MatchString(text) {
+			if t.pattern.MatchString(own) {
 				where = t.area
 				break
 			}
@@ -149,6 +160,11 @@ var advice = []struct{ cause, next string }{
 	{"process.missing", "check command and args against the image; if the file is there, its interpreter or loader is not"},
 	{"process.format", "check the image's architecture (uname -m) and that a script begins with #!"},
 	{"process.library", "rebuild the image with the named library, or on the base it was linked against"},
+	{"process.address", "two programs of the pod, or of the node where hostNetwork is on, want the same port: change one"},
+	{"process.readonly", "mount an emptyDir where the program writes, or set readOnlyRootFilesystem to false"},
+	{"process.disk", "free space: the node's disk, or the size limit of the volume that is written to"},
+	{"seccomp.missing", "put the profile below the kubelet's seccomp directory on this node, and check what is wrong with it"},
+	{"image.limit", "the image is larger than this node's bounds on images allow; they are in vitrine config"},
 	{"process.denied", "check the file's mode and the user that the container runs as"},
 	{"user.", "check runAsUser, runAsGroup and the image's USER against its /etc/passwd"},
 	{"mount.", "check the volume: the named path must exist on the node and in the form that is asked for"},
@@ -165,11 +181,11 @@ var advice = []struct{ cause, next string }{
 	{"crash.signal", "it is a bug of the program: get a core dump or the last words of its log"},
 	{"stop.killed", "let the program handle its stop signal, or raise terminationGracePeriodSeconds"},
 	{"stop.", "let the program handle its stop signal, or lower terminationGracePeriodSeconds"},
-	{"exit.code", "read the program's last words: vitrine logs"},
+	{"exit.code", "read the program's last words: kubectl logs"},
 	{"cpu.throttled", "raise the CPU limit or take it away; requests alone do not throttle"},
-	{"cpu.pressure", "the node's CPUs are contended: look at vitrine top and at the pods' requests"},
+	{"cpu.pressure", "the node's CPUs are contended: kubectl top node, and the pods' requests"},
 	{"memory.pressure", "the container is close to its limit and reclaims all the time: raise the limit"},
-	{"io.pressure", "the disk is contended: look at vitrine top for who writes"},
+	{"io.pressure", "the disk is contended: /metrics/containers shows who writes"},
 	{"pids.limit", "raise the pid limit or find what forks: the container is at its limit of tasks"},
 	{"probe.timeout", "raise the probe's timeoutSeconds, or make what it runs cheaper"},
 	{"probe.failed", "run the probe's command by hand: kubectl exec"},

@@ -1,0 +1,205 @@
+package why_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/history"
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+	"github.com/vitrine-runtime/vitrine/telemetry/why"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+var begin = time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC)
+
+func at(ms int64) time.Time { return begin.Add(time.Duration(ms) * time.Millisecond) }
+
+// step builds a span from milliseconds.
+func step(id, parent, name string, from, to int64, change ...func(*waterfall.Span)) waterfall.Span {
+	s := waterfall.Span{ID: id, ParentID: parent, Name: name, Start: at(from).UnixNano(), End: at(to).UnixNano(), Attributes: map[string]any{}}
+	if parent == "" {
+		s.Kind, s.Name = "server", "runtime.v1.RuntimeService/"+name
+		s.Attributes["rpc.response.status_code"] = "OK"
+	}
+	for _, c := range change {
+		c(&s)
+	}
+	return s
+}
+
+func failed(text, class string) func(*waterfall.Span) {
+	return func(s *waterfall.Span) {
+		s.Error, s.Status = true, text
+		if s.Kind == "server" {
+			s.Attributes["rpc.response.status_code"] = "UNKNOWN"
+		}
+		if class != "" {
+			s.Attributes["error.type"] = class
+		}
+	}
+}
+
+func unfinished(s *waterfall.Span) {
+	s.Unfinished = true
+	delete(s.Attributes, "rpc.response.status_code")
+}
+
+func with(key, value string) func(*waterfall.Span) {
+	return func(s *waterfall.Span) { s.Attributes[key] = value }
+}
+
+func trace(spans ...waterfall.Span) *waterfall.Trace { return &waterfall.Trace{ID: "t", Spans: spans} }
+
+func ended(x pod.Exit, change ...func(*why.Container)) why.Container {
+	c := why.Container{Name: "app", ID: "c1", State: pod.Exited, Created: at(0), Started: at(100), Finished: at(5100), Exit: &x}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+func running(change ...func(*why.Container)) why.Container {
+	c := why.Container{Name: "app", ID: "c1", State: pod.Running, Created: at(0), Started: at(100)}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+// cases say which cause must come first. The golden file holds every word.
+var cases = []struct {
+	name, cause string
+	evidence    why.Evidence
+}{
+	{"healthy", "none", why.Evidence{Containers: []why.Container{running()}}},
+	{"a step nobody thought of fails", "quota.exhausted", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed("assign quota: resource temporarily unavailable", "")),
+		step("2", "1", "quota.assign", 10, 40, failed("assign quota: resource temporarily unavailable", "")))}}},
+	{"a step nobody thought of is slow", "quota.slow", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 4000), step("2", "1", "quota.assign", 10, 3900), step("3", "1", "image.rootfs.mount", 3900, 3950))}}},
+	{"time without a step stays with the call that has it", "lifecycle.slow", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 4000), step("2", "1", "lifecycle.create_container", 10, 3900), step("3", "2", "image.rootfs.mount", 3500, 3950))}}},
+	{"hanging beats slow", "network.hanging", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "RunPodSandbox", 0, 60000, unfinished), step("2", "1", "network.cni", 10, 60000, unfinished, with("vitrine.cni.plugin", "calico")))}}},
+	{"the canceled sibling is not the cause", "image.digest", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 900, failed("pull: digest", "")),
+		step("2", "1", "image.layer", 10, 800, failed("context canceled", "cancel")),
+		step("3", "1", "image.layer", 10, 900, failed("layer: digest mismatch", "digest")))}}},
+	{"a failure that a retry made good is told after the exit", "oom.killed", why.Evidence{
+		Traces: []*waterfall.Trace{trace(
+			step("1", "", "PullImage", 0, 50, failed("401", "auth")), step("2", "", "PullImage", 100, 150))},
+		Containers: []why.Container{ended(pod.Exit{Code: 137, Signal: 9, Reason: "OOMKilled", Message: "the container was killed because the container's limit of 20Mi for memory was reached"})}}},
+	{"a path or a name in the message does not move the cause", "process.denied", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`exec "/user/mount": permission denied`, "")),
+		step("2", "1", "libct.start", 0, 50, failed(`exec "/user/mount": permission denied`, "")))}}},
+	{"a mount that fails in the launcher lies in the request", "mount.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`mount "/a" on "/b": no such file or directory`, "")),
+		step("2", "1", "libct.start", 0, 50, failed(`mount "/a" on "/b": no such file or directory`, "")))}}},
+	{"SIGKILL when the grace was over", "stop.killed", why.Evidence{
+		Traces:     []*waterfall.Trace{trace(step("1", "", "StopContainer", 3000, 5200, with("container.id", "c1")))},
+		Containers: []why.Container{ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},
+	{"SIGKILL at once, with the pod", "none", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},
+	{"SIGKILL by somebody", "killed.outside", why.Evidence{Containers: []why.Container{ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"})}}},
+	{"a crash", "crash.signal", why.Evidence{Containers: []why.Container{ended(pod.Exit{Code: 139, Signal: 11, Reason: "Error", CoreDumped: true})}}},
+	{"an orderly stop is no fault", "none", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 143, Signal: 15, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},
+	{"a child was OOM-killed and PID 1 gave up", "oom.child", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) { c.Figures.OOMKills = 2 })}}},
+	{"the last words explain the status", "process.library", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 127, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "starting\napp: error while loading shared libraries: libz.so.1: cannot open shared object file: No such file or directory"
+		})}}},
+	{"throttled and well otherwise", "cpu.throttled", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Periods: 1000, ThrottledPeriods: 900, Throttled: 80 * time.Second, CPU: 10 * time.Second}
+	})}}},
+	{"throttling explains the probes' timeouts less than they do themselves", "probe.timeout", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Periods: 1000, ThrottledPeriods: 300, Throttled: 20 * time.Second, Execs: history.Execs{Count: 10, Failed: 4, Timeouts: 4, Longest: 5 * time.Second, Total: 20 * time.Second}}
+	})}}},
+	{"an operation cut off", "daemon.restarted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app"}},
+		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(2000), Boot: "a"}}}},
+	{"the node was booted again", "node.rebooted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app", Ended: true}},
+		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(2000), Boot: "b"}}}},
+	{"a restart in order harms nobody", "none", why.Evidence{Containers: []why.Container{running()},
+		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(1900), Boot: "a", Ended: true}, {Time: at(2000), Boot: "a"}}}},
+	{"log that could not be written", "log.lost", why.Evidence{Containers: []why.Container{
+		running(func(c *why.Container) { c.LogBytes, c.LogDropped = 4<<20, 1<<20 })}}},
+	{"a pipe that nobody reads", "log.blocked", why.Evidence{Containers: []why.Container{
+		running(func(c *why.Container) { c.Process, c.Wait, c.Monitor = "S", "anon_pipe_write", "T" })}}},
+}
+
+func TestVerdicts(t *testing.T) {
+	var b strings.Builder
+	for _, c := range cases {
+		e := c.evidence
+		e.Pod, e.Now, e.Sandbox = "shop/web", at(60000), "ready"
+		v := why.Judge(e)
+		if v.Cause.Name != c.cause {
+			t.Errorf("%s: %s (%.2f), want %s", c.name, v.Cause.Name, v.Cause.Score, c.cause)
+		}
+		if again := why.Judge(e); fmt.Sprint(again) != fmt.Sprint(v) {
+			t.Errorf("%s: another verdict from the same evidence", c.name)
+		}
+		fmt.Fprintf(&b, "# %s\n%s: %s\n", c.name, v.Subject, v.State)
+		for _, cause := range append([]why.Cause{v.Cause}, v.Others...) {
+			fmt.Fprintf(&b, "%.2f %s: %s\n", cause.Score, cause.Name, cause.Sentence)
+			for _, f := range cause.Facts {
+				fmt.Fprintf(&b, "     %s %s: %s\n", f.Time.UTC().Format("15:04:05.000"), f.Source, f.Text)
+			}
+			fmt.Fprintf(&b, "     next: %s\n", cause.Next)
+		}
+		b.WriteString("\n")
+	}
+	path := filepath.Join("testdata", "verdicts.txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("verdicts (write anew with -update):\n%s", b.String())
+	}
+}
+
+func TestAContainerIsJudgedWithoutItsNeighbours(t *testing.T) {
+	other := ended(pod.Exit{Code: 137, Signal: 9, Reason: "OOMKilled"})
+	other.Name, other.ID = "sidecar", "c2"
+	e := why.Evidence{Pod: "shop/web", Now: at(60000), Containers: []why.Container{running(), other}}
+	if v := why.Judge(e); v.Cause.Name != "oom.killed" || v.Cause.Container != "sidecar" {
+		t.Errorf("of the pod: %+v", v.Cause)
+	}
+	e.Container = "app"
+	if v := why.Judge(e); v.Cause.Name != why.None || strings.Contains(v.State, "sidecar") {
+		t.Errorf("of the container: %+v", v)
+	}
+}
+
+// Whatever the traces hold, there is a verdict, and its facts are bounded.
+func TestManyAttemptsAreShortened(t *testing.T) {
+	e := why.Evidence{Pod: "shop/web", Now: at(1 << 20)}
+	for i := range int64(100) {
+		e.Traces = append(e.Traces, trace(step(fmt.Sprint(i), "", "PullImage", i*1000, i*1000+10, failed("429", "ratelimit"))))
+	}
+	v := why.Judge(e)
+	if v.Cause.Name != "image.ratelimit" {
+		t.Errorf("%s", v.Cause.Name)
+	}
+	if len(v.Cause.Facts) > 10 || !slices.IsSortedFunc(v.Cause.Facts, func(a, b why.Fact) int { return a.Time.Compare(b.Time) }) {
+		t.Errorf("%d facts", len(v.Cause.Facts))
+	}
+}
