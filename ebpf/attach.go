@@ -64,6 +64,9 @@ func tracepointHasTask(kernel *btf.Spec, name string) bool {
 
 // tracepoint returns the prototype of a tracepoint's probe, nil if the kernel has none.
 func tracepoint(kernel *btf.Spec, name string) *btf.FuncProto {
+	if kernel == nil {
+		return nil // nobody asked what the kernel has
+	}
 	var t *btf.Typedef
 	if err := kernel.TypeByName("btf_trace_"+name, &t); err != nil {
 		return nil

@@ -345,6 +345,34 @@ func TestProgramsOutliveTheirLoader(t *testing.T) {
 	}
 }
 
+func TestTheSameBuildTakesItsPinsOver(t *testing.T) {
+	p, dir := openAt(t)
+	cgroupDir, id := newCgroup(t, "", "takeover", 24*mib)
+	track(t, p, id)
+	marks, err := filepath.Glob(filepath.Join(dir, "v*", "built-*"))
+	if err != nil || len(marks) != 1 {
+		t.Fatalf("words of the build: %v, %v", marks, err)
+	}
+	next := openIn(t, dir)
+	defer next.Close()
+	if !next.Observes(ebpf.OOM) || !next.Observes(ebpf.Signal) {
+		t.Error("taken over, and something is not observed")
+	}
+	wait(t, start(t, cgroupDir, "hog 64"))
+	if l := last(t, next, id); l.OOMKills != 1 {
+		t.Errorf("%d kills counted", l.OOMKills)
+	}
+	// Without a link the word is not believed.
+	if err := os.Remove(filepath.Join(filepath.Dir(marks[0]), "link-mark_victim")); err != nil {
+		t.Fatal(err)
+	}
+	again := openIn(t, dir)
+	defer again.Close()
+	if _, err := os.Stat(filepath.Join(filepath.Dir(marks[0]), "link-mark_victim")); err != nil {
+		t.Errorf("the link was not made anew: %v", err)
+	}
+}
+
 func TestManyKillsAreNeitherLostNorMixedUp(t *testing.T) {
 	p := open(t)
 	events := listen(t, p)

@@ -16,8 +16,12 @@ import (
 // Config says where the programs live on.
 type Config struct {
 	// PinDir is a directory of ours alone. It is made; if it lies in no bpffs, one is
-	// mounted on it and stays, since links pinned there must outlive the daemon.
-	PinDir string
+	// mounted on it and stays, since links pinned there must outlive the daemon. Set by
+	// the daemon: STATE/bpffs.
+	PinDir string `toml:"-"`
+	// Disabled loads nothing and detaches what an earlier life attached: verdicts then
+	// rest on the cgroups' own counters. false loads what the kernel allows.
+	Disabled bool `toml:"disabled"`
 }
 
 // ErrUnavailable is what Open returns, wrapped with the reason, where nothing can be
@@ -44,6 +48,10 @@ const maxContainers = 2048
 // that the kernel refuses are missing afterwards (see Features); if all are, Open fails
 // with ErrUnavailable.
 func Open(config Config) (*Programs, error) {
+	p := &Programs{dir: filepath.Join(config.PinDir, layout), slots: map[uint32]bool{}}
+	if p.resume() {
+		return p, nil
+	}
 	kernel, err := kernelTypes()
 	if err != nil {
 		return nil, err
@@ -51,7 +59,6 @@ func Open(config Config) (*Programs, error) {
 	if err := ensureBPFFS(config.PinDir); err != nil {
 		return nil, err
 	}
-	p := &Programs{dir: filepath.Join(config.PinDir, layout), slots: map[uint32]bool{}}
 	if err := p.open(kernel); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -84,7 +91,21 @@ func (p *Programs) open(kernel *btf.Spec) error {
 	if err := p.tellSettings(); err != nil {
 		return err
 	}
+	if err := p.tellBuilt(); err != nil {
+		return fmt.Errorf("pins: %w", err)
+	}
 	return p.findSlots()
+}
+
+// Observes reports whether the program that tells records of this kind is attached.
+func (p *Programs) Observes(kind Kind) bool {
+	tracepoints := map[Kind]string{OOM: "mark_victim", Exec: "sched_process_exec", Exit: "sched_process_exit", Signal: "signal_generate"}
+	for _, o := range p.outcomes {
+		if o.family.tracepoint == tracepoints[kind] {
+			return o.err == nil
+		}
+	}
+	return false
 }
 
 // tellSettings says to mark_victim whether the signal program's notes are there.

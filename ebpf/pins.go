@@ -25,6 +25,7 @@ import (
 //	    starts              cgroup id → struct start
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
+//	    built-<hash>        all of these are of this build; see resume
 const layout = "v2"
 
 // scratch is nobody's memory from one event to the next.

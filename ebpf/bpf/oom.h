@@ -32,8 +32,12 @@ static __always_inline void pages(struct oom *o, struct mm_struct *mm)
 	o->shmem = positive(PAGES(mm, SHMEM_PAGES));
 }
 
-static __always_inline bool below(struct cgroup_subsys_state *css, __u64 id)
+/* below is verified once, on its own, because it is global; inlined it would be for each
+ * of the levels in turn, which costs a second at the first start. A global function takes
+ * numbers; that css is an address shows when it is read. */
+__noinline int below(__u64 address, __u64 id)
 {
+	struct cgroup_subsys_state *css = (struct cgroup_subsys_state *)address;
 	int i;
 
 	for (i = 0; i < DEPTH; i++) {
@@ -60,20 +64,22 @@ static __always_inline void describe_level(struct record *r, struct mem_cgroup *
 	r->oom.swap_limit = BPF_CORE_READ(m, memsw.max);
 }
 
-/* full notes a level that is full; it returns whether the search is over. */
-static __always_inline bool full(struct record *r, struct mem_cgroup *m, __u32 level)
+enum { FULL = 1, FULL_WITH_SWAP = 2 };
+
+/* full says whether a level can give no more: FULL, or FULL_WITH_SWAP if only memory plus
+ * swap is. It is global for the reason that below is. */
+__noinline int full(__u64 address)
 {
+	struct mem_cgroup *m = (struct mem_cgroup *)address;
 	__u64 usage = BPF_CORE_READ(m, memory.usage.counter), max = BPF_CORE_READ(m, memory.max);
 	__u64 swap = BPF_CORE_READ(m, memsw.usage.counter), swap_max = BPF_CORE_READ(m, memsw.max);
-	/* Memory plus swap is never less than memory; a v2 swap counter is its own. */
-	bool by_swap = swap >= usage && swap_max >= max && swap + BATCH >= swap_max;
 
-	if (usage + BATCH < max && !by_swap)
-		return 0;
-	describe_level(r, m, level);
-	if (usage + BATCH < max)
-		r->flags |= FLAG_SWAP;
-	return 1;
+	if (usage + BATCH >= max)
+		return FULL;
+	/* Memory plus swap is never less than memory; a v2 swap counter is its own. */
+	if (swap >= usage && swap_max >= max && swap + BATCH >= swap_max)
+		return FULL_WITH_SWAP;
+	return 0;
 }
 
 /* locked says whether a kill for this group or one above it is under way:
@@ -106,8 +112,13 @@ static __always_inline void which(struct record *r, struct cgroup_subsys_state *
 			level = LEVEL_ABOVE;
 		if (id == r->cgroup)
 			level = LEVEL_CONTAINER;
-		bool inside = below(asker, id);
-		if ((inside || !found) && full(r, (struct mem_cgroup *)css, level)) {
+		bool inside = below((__u64)asker, id);
+		int how = inside || !found ? full((__u64)css) : 0;
+
+		if (how) {
+			describe_level(r, (struct mem_cgroup *)css, level);
+			if (how == FULL_WITH_SWAP)
+				r->flags |= FLAG_SWAP;
 			found = 1;
 			if (inside) {
 				r->flags &= ~FLAG_OUTSIDE;
