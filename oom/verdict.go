@@ -35,6 +35,12 @@ func Verdict(e Evidence) Result {
 	case kill.Init && !kill.OOM.Dying && e.Phase == Exited && e.Signal == sigKill:
 		r.Reason = Killed
 		r.Message = killedMessage(r, kill)
+	case e.Phase == Exited && e.Signal == sigKill && followsOOM(kill, e.Last):
+		r.Reason = Killed
+		r.Message = killedMessage(r, kill) + ", which it shared with PID 1"
+	case e.Phase == Exited && e.Signal == sigKill && beyond(e) && !sentByTask(e.Last):
+		// A kill that left no record came after the last one that did.
+		return byCounter(e)
 	default:
 		r.Message = childMessage(e, r)
 	}
@@ -44,7 +50,7 @@ func Verdict(e Evidence) Result {
 // unseen is for a container in which no kill was recorded. The counter may know of one
 // nonetheless: records are lost when their map is full.
 func unseen(e Evidence) Result {
-	if e.Counter.Known && e.Counter.After > e.Counter.Before || e.Last.OOMKills > 0 {
+	if (e.Counter.Known && e.Counter.After > e.Counter.Before || e.Last.OOMKills > 0) && !sentByTask(e.Last) {
 		return byCounter(e)
 	}
 	return Result{Sure: true}
@@ -78,6 +84,18 @@ func byCounter(e Evidence) Result {
 	return r
 }
 
+// beyond says that the cgroup counted kills of which no record was made.
+func beyond(e Evidence) bool {
+	c := e.Counter
+	return c.Known && c.After > c.Before && c.After-c.Before > e.Last.OOMKills
+}
+
+// sentByTask says that a process sent PID 1 its SIGKILL, so that the OOM killer did not.
+func sentByTask(l Last) bool {
+	s := l.InitSignal
+	return s != nil && s.Signal != nil && !s.Signal.Kernel && int(s.Signal.Number) == sigKill
+}
+
 func level(k *ebpf.OOMKill, pod uint64) Level {
 	switch {
 	case k.Level == ebpf.Below:
@@ -103,8 +121,11 @@ func killedMessage(r Result, kill *ebpf.Record) string {
 		s += fmt.Sprintf("; %q (pid %d) asked for more", r.Trigger.Comm, r.Trigger.TGID)
 	}
 	s += fmt.Sprintf("; its process %q held %s of anonymous memory", r.Victim.Comm, size(kill.OOM.Anon))
+	if kill.OOM.File > 0 {
+		s += fmt.Sprintf(", %s of files", size(kill.OOM.File))
+	}
 	if kill.OOM.Shmem > 0 {
-		s += fmt.Sprintf(" and %s of shared memory", size(kill.OOM.Shmem))
+		s += fmt.Sprintf(", %s of shared memory", size(kill.OOM.Shmem))
 	}
 	if kill.OOM.Swapped > 0 {
 		s += fmt.Sprintf(", %s in swap", size(kill.OOM.Swapped))
@@ -123,7 +144,7 @@ func childMessage(e Evidence, r Result) string {
 	}
 	end := fmt.Sprintf("exited with %d", e.ExitCode)
 	if e.Signal != 0 {
-		end = fmt.Sprintf("was ended by signal %d", e.Signal)
+		end = "was ended by " + signalName(e.Signal)
 	}
 	return fmt.Sprintf("%s, %v before PID 1 %s", s, round(e.ExitedAt-r.At), end)
 }

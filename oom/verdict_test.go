@@ -12,7 +12,7 @@ import (
 const (
 	mib    = 1 << 20
 	self   = 23
-	pod    = 22
+	podID  = 22
 	second = time.Second
 )
 
@@ -33,7 +33,7 @@ func kill(victim ebpf.Task, change ...func(*ebpf.OOMKill)) *ebpf.Record {
 }
 
 func atPod(k *ebpf.OOMKill) {
-	k.Level, k.LevelCgroup, k.Limit = ebpf.Above, pod, 64*mib
+	k.Level, k.LevelCgroup, k.Limit = ebpf.Above, podID, 64*mib
 	k.Trigger = ebpf.Task{PID: 200, TGID: 200, Cgroup: 24, Comm: "sibling"}
 }
 
@@ -47,7 +47,7 @@ func ofChild(r *ebpf.Record) ebpf.Last { return ebpf.Last{OOM: r, OOMKills: r.OO
 // counters alone: there the answer must be the same or unknown.
 func TestMatrix(t *testing.T) {
 	end := func(last ebpf.Last, signal, code int) oom.Evidence {
-		return oom.Evidence{Observed: true, Last: last, Signal: signal, ExitCode: code, ExitedAt: 10*second + 12*time.Millisecond, Limit: 20 * mib, Pod: pod,
+		return oom.Evidence{Observed: true, Last: last, Signal: signal, ExitCode: code, ExitedAt: 10*second + 12*time.Millisecond, Limit: 20 * mib, Pod: podID,
 			Counter: oom.Counter{Known: true, Before: 5, After: 5 + last.OOMKills}}
 	}
 	group := func(k *ebpf.OOMKill) { k.Group, k.Kills = true, 3 }
@@ -74,7 +74,7 @@ func TestMatrix(t *testing.T) {
 		{"6 group kill", end(grouped, 9, 137), oom.Killed, oom.LevelContainer, true, "killed together"},
 		{"7 pod's limit, by a sibling", end(ofInit(kill(initTask(), atPod)), 9, 137), oom.Killed, oom.LevelPod, true, `the pod's limit of 64Mi for memory was reached; "sibling" (pid 200) asked`},
 		{"8 the node", end(ofInit(kill(initTask(), global)), 9, 137), oom.Killed, oom.LevelGlobal, true, "the node ran out of memory"},
-		{"9 kill -9 after a child's kill", end(ofChild(kill(child())), 9, 137), "", oom.LevelContainer, false, "before PID 1 was ended by signal 9"},
+		{"9 kill -9 after a child's kill", end(ofChild(kill(child())), 9, 137), "", oom.LevelContainer, false, "before PID 1 was ended by SIGKILL"},
 		{"10 right after the start", end(ofInit(kill(initTask())), 9, 137), oom.Killed, oom.LevelContainer, true, ""},
 		{"11 swap", end(ofInit(kill(initTask(), swap)), 9, 137), oom.Killed, oom.LevelContainer, true, "limit of 30Mi for memory and swap"},
 		{"12 limit too small to start", creating, "", oom.LevelContainer, true, "the memory limit of 20Mi is too small to start a container"},
@@ -129,7 +129,7 @@ func TestCounterAlone(t *testing.T) {
 
 func TestDoubtIsSaid(t *testing.T) {
 	outside := kill(initTask(), atPod, func(k *ebpf.OOMKill) { k.TriggerOutside = true })
-	v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(outside), Signal: 9, Pod: pod})
+	v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(outside), Signal: 9, Pod: podID})
 	if v.Reason != oom.Killed || v.Sure || !strings.Contains(v.Message, "probably") {
 		t.Errorf("%+v", v)
 	}

@@ -40,6 +40,8 @@ type Container struct {
 	Mounts []Mount `json:"mounts,omitempty"`
 	// Exit is set when the state is Exited.
 	Exit *Exit `json:"exit,omitempty"`
+	// Evidence is what else is known about the end and the kills before it.
+	Evidence Evidence `json:"evidence,omitzero"`
 	// Traceparent is the W3C trace context under which the container was made.
 	Traceparent string `json:"traceparent,omitempty"`
 }
@@ -98,6 +100,8 @@ type Exit struct {
 	Reason string `json:"reason,omitempty"`
 	// Message is one sentence for a developer; shown by kubectl describe pod.
 	Message string `json:"message,omitempty"`
+	// Sender is who sent the signal; nil without one, or when it was not observed.
+	Sender *Sender `json:"sender,omitempty"`
 	// UserTime and SystemTime are the CPU time of PID 1 and the children it waited for.
 	UserTime   time.Duration `json:"userTime,omitempty"`
 	SystemTime time.Duration `json:"systemTime,omitempty"`

@@ -18,6 +18,8 @@ type Event struct {
 	Siblings []Container
 	// From and To are the states of the subject; From is zero for a creation.
 	From, To State
+	// Kill is the OOM kill that ContainerOOM tells of; nil for the other kinds.
+	Kill *OOMKill
 }
 
 // EventKind is what happened.
@@ -32,6 +34,8 @@ const (
 	ContainerStarted EventKind = "container.started"
 	ContainerExited  EventKind = "container.exited"
 	ContainerRemoved EventKind = "container.removed"
+	// ContainerOOM: a process of the container was OOM-killed. It is no change of state.
+	ContainerOOM EventKind = "container.oom"
 )
 
 // Subject returns the ID of the container or, for sandbox events, of the sandbox.

@@ -1,0 +1,101 @@
+package pod
+
+import "time"
+
+// Evidence is what is known about the end of a container and the kills before it,
+// besides the exit status. It begins with the container's record and outlives daemons.
+type Evidence struct {
+	// Cgroup is the kernel's id of the container's memory cgroup; 0 is not known.
+	Cgroup uint64 `json:"cgroup,omitempty"`
+	// Watched: the kernel's programs knew the cgroup before the first instruction of
+	// the user's program.
+	Watched bool `json:"watched,omitempty"`
+	// CountedBefore is the cgroup's own number of OOM kills before the start; Counted
+	// says that it was read.
+	CountedBefore uint64 `json:"countedBefore,omitempty"`
+	Counted       bool   `json:"counted,omitempty"`
+	// OOMKills counts the processes of the container that the OOM killer ended; Kills
+	// are the last MaxKills of them, oldest first.
+	OOMKills uint64    `json:"oomKills,omitempty"`
+	Kills    []OOMKill `json:"kills,omitempty"`
+	// Stop is the request that the container end, nil if there was none.
+	Stop *Stop `json:"stop,omitempty"`
+}
+
+// MaxKills bounds the kills that a record keeps.
+const MaxKills = 8
+
+// OOMKill is one process that the OOM killer ended. Sizes are bytes.
+type OOMKill struct {
+	At time.Time `json:"at"`
+	// SinceBoot is At by the kernel's clock; with the victim's pid it names the kill.
+	SinceBoot time.Duration `json:"sinceBoot"`
+	Victim    Culprit       `json:"victim"`
+	// Init: the victim was the container's PID 1.
+	Init bool `json:"init,omitempty"`
+	// Trigger is who asked for the memory that was not there.
+	Trigger Culprit `json:"trigger"`
+	// Level is whose limit ran out: below, container, pod, node, global, or empty for unknown.
+	Level string `json:"level,omitempty"`
+	// Limit and Usage are that level's; with Swap they are of memory and swap together.
+	Limit uint64 `json:"limit,omitempty"`
+	Usage uint64 `json:"usage,omitempty"`
+	Swap  bool   `json:"swap,omitempty"`
+	// Anon, File, Shmem and Swapped are the victim's.
+	Anon     uint64 `json:"anon,omitempty"`
+	File     uint64 `json:"file,omitempty"`
+	Shmem    uint64 `json:"shmem,omitempty"`
+	Swapped  uint64 `json:"swapped,omitempty"`
+	ScoreAdj int    `json:"scoreAdj,omitempty"`
+	// Group: the level's processes are killed together.
+	Group bool `json:"group,omitempty"`
+	// Likely: the level is the likely one, not a proven one.
+	Likely bool `json:"likely,omitempty"`
+	// Message is one sentence for a developer.
+	Message string `json:"message,omitempty"`
+}
+
+// Culprit is a process that did something or to which something was done.
+type Culprit struct {
+	// PID is the host's, ContainerPID that of the process's own pid namespace.
+	PID          int    `json:"pid"`
+	ContainerPID int    `json:"containerPid,omitempty"`
+	Command      string `json:"command,omitempty"`
+	// UID is the host's.
+	UID uint32 `json:"uid"`
+}
+
+// Stop is a request that a container end.
+type Stop struct {
+	At time.Time `json:"at"`
+	// Signal is the one that was sent first, by name; Grace how long the container
+	// then had.
+	Signal string        `json:"signal,omitempty"`
+	Grace  time.Duration `json:"grace"`
+	// KilledAt is when SIGKILL was sent because Grace was over; zero if it was not.
+	KilledAt time.Time `json:"killedAt,omitzero"`
+	// Traceparent is the W3C trace context of the request.
+	Traceparent string `json:"traceparent,omitempty"`
+}
+
+// Sender is who sent the signal that ended a container.
+type Sender struct {
+	// From is where it was: see the constants. Name says it in people's words.
+	From string `json:"from"`
+	Name string `json:"name,omitempty"`
+	Culprit
+	// Address is that of a fault, Syscall the one that seccomp does not allow.
+	Address uint64 `json:"address,omitempty"`
+	Syscall string `json:"syscall,omitempty"`
+}
+
+// Where a sender was. FromRuntime is this daemon or the container's monitor, on behalf
+// of a Stop.
+const (
+	FromSelf      = "self"
+	FromContainer = "container"
+	FromOther     = "other-container"
+	FromHost      = "host"
+	FromKernel    = "kernel"
+	FromRuntime   = "runtime"
+)
