@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -21,12 +22,24 @@ func (t *Telemetry) Observe(e pod.Event) {
 			}
 		case pod.ContainerExited:
 			t.exited(e, c)
+		case pod.ContainerOOM:
+			if e.Kill != nil {
+				t.oomKill(*e.Kill)
+			}
 		case pod.ContainerRemoved:
 			t.account.forget(c.ID)
 		}
 	}
 	t.memory.event(e)
 	t.log(e)
+}
+
+func (t *Telemetry) oomKill(kill pod.OOMKill) {
+	victim := "child"
+	if kill.Init {
+		victim = "init"
+	}
+	t.metrics.add(oomKills, 1, victim, cmp.Or(kill.Level, "unknown"))
 }
 
 func (t *Telemetry) exited(e pod.Event, c *pod.Container) {
@@ -88,6 +101,8 @@ func initiator(e pod.Event, x pod.Exit, reason string) string {
 	switch {
 	case reason == "oom" || reason == "seccomp":
 		return "kernel"
+	case x.Sender != nil && x.Signal != 0 && initiators[x.Sender.From] != "":
+		return initiators[x.Sender.From]
 	case e.From == pod.Stopping:
 		return "kubelet"
 	case x.Signal == 0 && (reason == "completed" || reason == "error"):
@@ -96,11 +111,18 @@ func initiator(e pod.Event, x pod.Exit, reason string) string {
 	return "unknown"
 }
 
+// initiators are the senders of signals in the label's words.
+var initiators = map[string]string{
+	pod.FromSelf: "self", pod.FromContainer: "container", pod.FromOther: "container",
+	pod.FromHost: "host", pod.FromKernel: "kernel", pod.FromRuntime: "kubelet",
+}
+
 // messages of the log, one per kind.
 var messages = map[pod.EventKind]string{
 	pod.SandboxReady: "sandbox ready", pod.SandboxStopped: "sandbox stopped", pod.SandboxRemoved: "sandbox removed",
 	pod.ContainerCreated: "container created", pod.ContainerStarted: "container started",
 	pod.ContainerExited: "container exited", pod.ContainerRemoved: "container removed",
+	pod.ContainerOOM: "process OOM-killed",
 }
 
 func (t *Telemetry) log(e pod.Event) {
@@ -128,9 +150,17 @@ func (t *Telemetry) log(e pod.Event) {
 			if x.Message != "" {
 				attrs = append(attrs, slog.String("detail", clip(x.Message, 1024)))
 			}
+			if x.Sender != nil {
+				attrs = append(attrs, slog.String("sender", x.Sender.From), slog.Int("sender_pid", x.Sender.PID))
+			}
 			if x.Reason == "OOMKilled" || x.Reason == "MonitorLost" {
 				level = slog.LevelWarn
 			}
+		}
+		if k := e.Kill; k != nil {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.String("victim", k.Victim.Command), slog.Int("victim_pid", k.Victim.PID), slog.Bool("init", k.Init),
+				slog.String("level", k.Level), slog.Uint64("limit_bytes", k.Limit), slog.Uint64("usage_bytes", k.Usage), slog.String("detail", clip(k.Message, 1024)))
 		}
 	} else if id := traceID(e.Sandbox.Traceparent); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))

@@ -124,7 +124,7 @@ var (
 		Labels: []Label{{Name: "phase", Max: 60}, outcomes},
 		Spans: phases("lifecycle.create_container", "lifecycle.start_container", "lifecycle.stop_container",
 			"lifecycle.remove_container", "lifecycle.clear_container", "lifecycle.update_resources",
-			"lifecycle.resolve", "lifecycle.record", "lifecycle.spec", "lifecycle.bundle", "lifecycle.created",
+			"lifecycle.resolve", "lifecycle.record", "lifecycle.spec", "lifecycle.bundle", "lifecycle.observe", "lifecycle.created",
 			"lifecycle.execute", "lifecycle.running", "lifecycle.runtime", "lifecycle.forget", "lifecycle.cgroup",
 			"image.rootfs.*", "monitor.*", "launch.*", "libct.*"),
 	}
@@ -191,10 +191,22 @@ var (
 	}
 
 	events = &Instrument{
-		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers.",
+		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers, and OOM kills.",
 		Labels: []Label{{Name: "kind", Values: []string{
 			"sandbox.ready", "sandbox.stopped", "sandbox.removed",
-			"container.created", "container.started", "container.exited", "container.removed"}}},
+			"container.created", "container.started", "container.exited", "container.removed", "container.oom"}}},
+	}
+	oomKills = &Instrument{
+		Name: "oom_kills_total", Kind: Counter,
+		Help: "Processes of containers that the OOM killer ended, by whether it was PID 1 and by whose limit ran out.",
+		Labels: []Label{
+			{Name: "victim", Values: []string{"init", "child"}},
+			{Name: "level", Values: []string{"below", "container", "pod", "node", "global", "unknown"}}},
+	}
+	kernelEventsLost = &Instrument{
+		Name: "kernel_events_lost", Kind: Gauge,
+		Help:   "Events of eBPF programs that found no room since the programs were first attached; the last of each kind of a container is kept all the same, except those counted as last.",
+		Labels: []Label{{Name: "kind", Values: []string{"oom", "exec", "exit", "signal", "last"}}},
 	}
 	containerExits = &Instrument{
 		Name: "container_exits_total", Kind: Counter, Help: "Ended containers, by cause and by who asked for it.",
@@ -325,7 +337,7 @@ var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullErrors, imagePullsInflight,
-	events, containerExits, containerLifetime, execDuration,
+	events, oomKills, kernelEventsLost, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes,
 	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
