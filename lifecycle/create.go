@@ -162,10 +162,13 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 
+	if err := op.step(ctx, "observe", func(ctx context.Context) error { m.trackEarly(ctx, &c, plan.handler); return nil }); err != nil {
+		return err
+	}
 	op.enter("monitor.create")
 	monitor, created, err := client.Start(ctx, plan.spawn(telemetry.Traceparent(ctx)))
 	if err != nil {
-		return fmt.Errorf("create container %s: %w", c.ID.Short(), launchError(err))
+		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, launchError(err)))
 	}
 	undo.add("monitor", func(ctx context.Context) error {
 		defer monitor.Close()
@@ -178,6 +181,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), created.PID, err)
 		}
 		c.Init = pod.Process{PID: created.PID, StartTime: start}
+		m.trackInit(ctx, &c)
 		if _, err := m.putContainer(e, pod.Created, func(next *pod.Container) { *next = c; next.State = pod.Created }); err != nil {
 			return err
 		}

@@ -37,11 +37,7 @@ func (m *Manager) handleExit(ctx context.Context, e *containerEntry) {
 		m.handleLost(ctx, e)
 		return
 	}
-	exit := exitFromRecord(record)
-	if exit.Signal == int(sigKill) && m.oomKills(c) > 0 {
-		exit.Reason = "OOMKilled"
-	}
-	m.finish(ctx, e, exit, time.Unix(0, record.ExitedAt))
+	m.finish(ctx, e, exitFromRecord(record), time.Unix(0, record.ExitedAt))
 }
 
 // handleLost ends a container whose monitor died without an exit record. Its exit
@@ -70,6 +66,7 @@ func (m *Manager) finish(ctx context.Context, e *containerEntry, exit pod.Exit, 
 	if c.State == pod.Exited || c.State == pod.Removing || c.State == pod.Creating {
 		return
 	}
+	exit = m.judge(ctx, e, exit, at)
 	if c.Cgroup != "" {
 		// A container that shares its pid namespace may leave processes behind.
 		warn(ctx, "end a container's remaining processes", ignoreGone(m.cgroups.Kill(c.Cgroup)), "container", c.ID)
@@ -81,18 +78,10 @@ func (m *Manager) finish(ctx context.Context, e *containerEntry, exit pod.Exit, 
 		}
 	})
 	warn(ctx, "record a container's exit", err, "container", c.ID)
+	if err == nil {
+		m.untrack(ctx, c)
+	}
 	m.tellStopped(ctx, e)
-}
-
-func (m *Manager) oomKills(c pod.Container) uint64 {
-	if c.Cgroup == "" {
-		return 0
-	}
-	stats, err := m.cgroups.Stats(c.Cgroup)
-	if err != nil || stats.Memory == nil {
-		return 0
-	}
-	return stats.Memory.OOMKills
 }
 
 func exitFromRecord(r wire.Exit) pod.Exit {
@@ -195,6 +184,7 @@ func (m *Manager) clearContainer(ctx context.Context, op *operation, c pod.Conta
 
 // deleteRuntimeState removes the runtime's own state and the cgroup.
 func (m *Manager) deleteRuntimeState(ctx context.Context, c pod.Container) error {
+	m.untrack(ctx, c)
 	handler, err := m.config.handler(c.Handler)
 	if err != nil {
 		warn(ctx, "runtime handler is no longer configured; removing what is known", err, "container", c.ID)

@@ -73,6 +73,8 @@ type Rooms struct {
 	Cgroups *cgroup.Cgroups
 	// Plugins may be nil.
 	Plugins Plugins
+	// Witness observes containers from inside the kernel; nil where that cannot be done.
+	Witness Witness
 }
 
 // Manager is the door to all pods. It is safe for concurrent use.
@@ -84,6 +86,8 @@ type Manager struct {
 	network *network.Network
 	cgroups *cgroup.Cgroups
 	plugins Plugins // nil for none
+	witness Witness // nil without one
+	watched watched
 	index   *index
 	hub     *hub
 	ops     *operations
@@ -114,7 +118,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	}
 	m := &Manager{
 		config: config, host: host, store: store,
-		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins,
+		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
 		probes: probes{known: map[string]probe{}},
 	}

@@ -34,10 +34,12 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 		m.index.addContainer(c)
 	}
 	m.replayRecords(time.Now())
+	m.takeUpWitness(ctx)
 	monitors := m.monitors()
 	m.reconnect(ctx, monitors)
 	m.sweep(ctx, damaged, monitors)
 	m.finishInterrupted(ctx, monitors)
+	m.followWitness()
 	slog.InfoContext(ctx, "recovered", "sandboxes", len(sandboxes), "containers", len(containers), "damaged", len(damaged))
 	return nil
 }

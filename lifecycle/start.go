@@ -93,6 +93,7 @@ func (m *Manager) failStart(ctx context.Context, e *containerEntry, cause error)
 			exit.Code = 126
 		}
 	}
+	exit = m.judge(ctx, e, exit, time.Now())
 	if monitor := e.monitor.Load(); monitor != nil {
 		warn(ctx, "end a container that did not start", ignoreGone(monitor.Signal(ctx, sigKill, true)), "container", c.ID)
 	}

@@ -38,7 +38,7 @@ func (m *Manager) StopContainer(ctx context.Context, id string, timeout time.Dur
 }
 
 func (m *Manager) stopContainer(ctx context.Context, op *operation, e *containerEntry, timeout time.Duration) error {
-	running, err := m.beginStop(ctx, op, e)
+	running, err := m.beginStop(ctx, op, e, timeout)
 	if err != nil || !running {
 		return err
 	}
@@ -49,6 +49,7 @@ func (m *Manager) stopContainer(ctx context.Context, op *operation, e *container
 		}
 	}
 	op.enter("kill")
+	m.graceOver(ctx, e, timeout)
 	if err := m.kill(ctx, e); err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (m *Manager) stopContainer(ctx context.Context, op *operation, e *container
 // more after a restart of the daemon, which may have died before it was sent. It
 // waits for a start in progress, but no longer: waiting for the end happens
 // without the lock, so that a second stop can be shorter.
-func (m *Manager) beginStop(ctx context.Context, op *operation, e *containerEntry) (running bool, err error) {
+func (m *Manager) beginStop(ctx context.Context, op *operation, e *containerEntry, grace time.Duration) (running bool, err error) {
 	op.enter("lock")
 	c := e.value.Load()
 	if err := e.lock.acquire(ctx, c.ID); err != nil {
@@ -80,7 +81,7 @@ func (m *Manager) beginStop(ctx context.Context, op *operation, e *containerEntr
 			return true, nil
 		}
 	default:
-		if _, err := m.putContainer(e, pod.Stopping, nil); err != nil {
+		if _, err := m.putContainer(e, pod.Stopping, stopRequested(ctx, grace)); err != nil {
 			return false, err
 		}
 	}

@@ -75,5 +75,8 @@ func eventText(e api.Event) string {
 			line += ": " + oneLine(x.Message, 300)
 		}
 	}
+	if e.Kill != nil {
+		line += "  " + oneLine(e.Kill.Message, 300)
+	}
 	return line
 }

@@ -19,12 +19,13 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.Handle("/v1/traces/", d.telemetry.APIHandler())
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, d.status(r)) })
 	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.config.settings()) })
-	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures()) })
+	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures(d.programs.features())) })
 	mux.HandleFunc("GET /v1/events", d.events)
 	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
 	mux.HandleFunc("GET /v1/pulls", d.pulls)
 	mux.HandleFunc("GET /v1/why", d.why)
 	mux.HandleFunc("GET /v1/history", d.history)
+	mux.HandleFunc("GET /v1/oom", d.oomKills)
 	return mux
 }
 
@@ -87,7 +88,7 @@ func (d *daemon) events(w http.ResponseWriter, r *http.Request) {
 
 func apiEvent(e pod.Event) api.Event {
 	meta := e.Sandbox.Config.GetMetadata()
-	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID}
+	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID, Kill: e.Kill}
 	if c := e.Container; c != nil {
 		line.Container, line.ID, line.Exit = c.Config.GetMetadata().GetName(), c.ID, c.Exit
 	}

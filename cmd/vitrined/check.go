@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/network"
 )
@@ -18,14 +19,18 @@ type feature struct {
 	Room        string `json:"room"`
 }
 
-// hostFeatures asks every room what it can and cannot do on this host.
-func hostFeatures() []feature {
+// hostFeatures asks every room what it can and cannot do on this host; programs are the
+// eBPF room's answer.
+func hostFeatures(programs []ebpf.Feature) []feature {
 	var all []feature
 	for _, f := range lifecycle.Features() {
 		all = append(all, feature{f.Name, f.OK, f.Consequence, "lifecycle"})
 	}
 	for _, f := range cgroup.Features() {
 		all = append(all, feature{f.Name, f.OK, f.Consequence, "cgroup"})
+	}
+	for _, f := range programs {
+		all = append(all, feature{f.Name, f.OK, f.Consequence, "ebpf"})
 	}
 	for _, f := range network.Features() {
 		all = append(all, feature{f.Name, f.OK, f.Consequence, "network"})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/cri"
+	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/lifecycle/nri"
@@ -56,6 +57,7 @@ type Config struct {
 	Network   network.Config   `toml:"network"`
 	Cgroup    cgroup.Config    `toml:"cgroup"`
 	NRI       nri.Config       `toml:"nri"`
+	EBPF      ebpf.Config      `toml:"ebpf"`
 	Telemetry telemetry.Config `toml:"telemetry"`
 
 	sources map[string]string // key → where its value comes from
@@ -170,6 +172,7 @@ func (c *Config) complete() {
 	c.Image.RunRoot = cmp.Or(c.Image.RunRoot, filepath.Join(c.State, "storage"))
 	c.Network.Dir = cmp.Or(c.Network.Dir, filepath.Join(c.State, "netns"))
 	c.Network.CacheDir = cmp.Or(c.Network.CacheDir, filepath.Join(c.Root, "network"))
+	c.EBPF.PinDir = filepath.Join(c.State, "bpffs")
 	c.Runtime.StateDir = c.State
 	c.NRI.Socket = c.NRISocket
 	c.Runtime.TelemetrySocket = filepath.Join(c.State, "otlp.sock")

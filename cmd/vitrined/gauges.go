@@ -29,6 +29,11 @@ func (d *daemon) gauges() {
 				emit(float64(fs.Containers.Bytes), "rw")
 			}
 		},
+		"kernel_events_lost": func(emit func(float64, ...string)) {
+			for kind, n := range d.programs.lost() {
+				emit(float64(n), kind)
+			}
+		},
 		"network_ready": func(emit func(float64, ...string)) { emit(truth(d.pods.NetworkReady() == nil)) },
 		"monitor_up":    func(emit func(float64, ...string)) { emit(float64(d.pods.Monitors().Connected)) },
 		"monitor_resident_memory_bytes": func(emit func(float64, ...string)) {

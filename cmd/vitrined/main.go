@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vitrine-runtime/vitrine/ebpf"
+
 	"github.com/vitrine-runtime/vitrine/image"
 )
 
@@ -78,7 +80,7 @@ func command() *cobra.Command {
 		Short: "Say what this host can and cannot do, one line per kernel feature",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printFeatures(cmd.OutOrStdout(), hostFeatures())
+			return printFeatures(cmd.OutOrStdout(), hostFeatures(ebpf.Features()))
 		},
 	})
 	return root

@@ -61,6 +61,7 @@ type daemon struct {
 	images    *image.Store
 	network   *network.Network
 	plugins   *nri.Plugins // nil where none are served
+	programs  *programs
 	pods      *lifecycle.Manager
 	reloaded  atomic.Pointer[reloadOutcome]
 	stops     stops
@@ -118,6 +119,8 @@ func (d *daemon) build(ctx context.Context) (err error) {
 	if err := d.startReceiver(); err != nil {
 		return err
 	}
+	d.programs = loadPrograms(c.EBPF)
+	d.stops.add(logged("eBPF programs", d.programs.close))
 	if d.cgroups, err = cgroup.New(c.Cgroup); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
@@ -130,7 +133,7 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		return fmt.Errorf("network: %w", err)
 	}
 	d.stops.add(logged("network", d.network.Close))
-	rooms := lifecycle.Rooms{Images: d.images, Network: d.network, Cgroups: d.cgroups}
+	rooms := lifecycle.Rooms{Images: d.images, Network: d.network, Cgroups: d.cgroups, Witness: d.programs}
 	if c.NRISocket != "" {
 		if d.plugins, err = nri.New(d.telemetry.Context(context.WithoutCancel(ctx)), c.NRI, version, c.Runtime.InjectCDI); err != nil {
 			return err

@@ -44,6 +44,8 @@ type Event struct {
 	Container string    `json:"container,omitempty"`
 	ID        pod.ID    `json:"containerId,omitempty"`
 	Exit      *pod.Exit `json:"exit,omitempty"`
+	// Kill is set for container.oom.
+	Kill *pod.OOMKill `json:"kill,omitempty"`
 }
 
 // Pulls is the answer to GET /v1/pulls, the oldest first.

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// programs are the eBPF programs, which a first start of the daemon takes a second to
+// load: the daemon serves meanwhile, and only who needs them waits. It is lifecycle's
+// witness. Where they cannot be loaded it observes nothing, and verdicts rest on the
+// cgroups' own counters and say what they do not know.
+type programs struct {
+	config ebpf.Config
+	done   chan struct{} // closed when loaded is what it will be
+	loaded *ebpf.Programs
+}
+
+// loadPrograms begins to load them.
+func loadPrograms(config ebpf.Config) *programs {
+	p := &programs{config: config, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if config.Disabled {
+			logged("eBPF programs of an earlier life", func() error { return ebpf.Wipe(config.PinDir) })()
+			return
+		}
+		loaded, err := ebpf.Open(config)
+		if err != nil {
+			slog.Warn("containers are not observed by eBPF; OOM verdicts rest on the cgroups' counters", "error", err)
+			return
+		}
+		for _, f := range loaded.Features() {
+			if !f.OK {
+				slog.Warn("an eBPF program is missing", "program", f.Name, "consequence", f.Consequence)
+			}
+		}
+		p.loaded = loaded
+	}()
+	return p
+}
+
+// get waits for the programs; nil if there are none.
+func (p *programs) get() *ebpf.Programs {
+	<-p.done
+	return p.loaded
+}
+
+// close waits for what loadPrograms began. What is attached stays attached.
+func (p *programs) close() error {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Close()
+	}
+	return nil
+}
+
+func (p *programs) Observes(kind oom.Kind) bool {
+	loaded := p.get()
+	return loaded != nil && loaded.Observes(kind)
+}
+
+var errNoPrograms = fmt.Errorf("%w: no eBPF program is loaded", pod.ErrUnsupported)
+
+func (p *programs) Track(cgroup uint64) error {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Track(cgroup)
+	}
+	return errNoPrograms
+}
+
+func (p *programs) SetInit(cgroup uint64, pid int) error {
+	if loaded := p.get(); loaded != nil {
+		return loaded.SetInit(cgroup, pid)
+	}
+	return errNoPrograms
+}
+
+func (p *programs) Last(cgroup uint64) (oom.Last, error) {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Last(cgroup)
+	}
+	return oom.Last{}, errNoPrograms
+}
+
+func (p *programs) Untrack(cgroup uint64) error {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Untrack(cgroup)
+	}
+	return nil
+}
+
+func (p *programs) Tracked() ([]uint64, error) {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Tracked()
+	}
+	return nil, nil
+}
+
+func (p *programs) Events(ctx context.Context, handle func(oom.Record)) error {
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if p.loaded == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return p.loaded.Events(ctx, handle)
+}
+
+// lost is what the programs could not tell, nil without programs or before they are loaded.
+func (p *programs) lost() map[string]uint64 {
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	if p.loaded == nil {
+		return nil
+	}
+	n, err := p.loaded.Lost()
+	if err != nil {
+		return nil
+	}
+	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "last": n.Last}
+}
+
+// features says what the programs observe, or why there are none.
+func (p *programs) features() []ebpf.Feature {
+	switch loaded := p.get(); {
+	case loaded != nil:
+		return loaded.Features()
+	case p.config.Disabled:
+		return []ebpf.Feature{{Name: "eBPF", Consequence: "switched off (ebpf.disabled): OOM verdicts rest on the cgroup's counters, senders of signals are unknown"}}
+	}
+	return ebpf.Features()
+}

@@ -1,0 +1,177 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+)
+
+// judge completes an exit with its verdict: reason, one sentence, and who sent the
+// signal. It reads the evidence, so it comes before untrack and before the cgroup goes.
+func (m *Manager) judge(ctx context.Context, e *containerEntry, exit pod.Exit, at time.Time) pod.Exit {
+	evidence, last, signals := m.evidence(ctx, e, at)
+	c := *e.value.Load()
+	evidence.Signal, evidence.ExitCode = exit.Signal, int(exit.Code)
+	switch {
+	case exit.Reason == "StartError":
+		evidence.Phase = oom.Creating
+		if v := oom.Verdict(evidence); v.Message != "" {
+			exit.Message = v.Message + ": " + exit.Message
+		}
+		return exit
+	case exit.Source == "unknown": // how it ended is not known; what happened before is
+		evidence.Phase = oom.Running
+		exit.Message = sentences(exit.Message, oom.Verdict(evidence).Message)
+		return exit
+	}
+	verdict := oom.Verdict(evidence)
+	if verdict.Reason != "" {
+		exit.Reason, exit.Message = verdict.Reason, verdict.Message
+		return exit
+	}
+	ending := oom.Ending{
+		Signal: exit.Signal, ExitCode: int(exit.Code), CoreDumped: exit.CoreDumped, At: at,
+		Observed: signals, Sent: last.InitSignal, Stop: c.Evidence.Stop,
+	}
+	if last.InitSignal != nil {
+		ending.From, ending.Name = m.place(e, last.InitSignal)
+	}
+	message, sender := oom.End(ending)
+	if !verdict.Sure && verdict.Message != "" && sender == nil {
+		message = "" // the verdict's doubt says it all
+	}
+	exit.Message, exit.Sender = sentences(message, verdict.Message), sender
+	return exit
+}
+
+// evidence gathers what the witness and the cgroup know, and puts kills on record that
+// were not told yet. signals says that the signal program saw the container to its end.
+func (m *Manager) evidence(ctx context.Context, e *containerEntry, at time.Time) (ev oom.Evidence, last oom.Last, signals bool) {
+	c := *e.value.Load()
+	ev.ExitedAt = sinceBoot() - time.Since(at)
+	ev.Limit = memoryLimit(c)
+	ev.Pod = m.podCgroup(c)
+	if counts, err := m.cgroups.OOMCounts(c.Cgroup); c.Cgroup != "" && err == nil {
+		ev.Counter = oom.Counter{Known: c.Evidence.Counted, Before: c.Evidence.CountedBefore, After: counts.Kills,
+			Group: counts.GroupKills > 0, Peak: counts.PeakTasks}
+	}
+	if !m.watched.has(c.Evidence.Cgroup) {
+		return ev, last, false
+	}
+	last, err := m.witness.Last(c.Evidence.Cgroup)
+	if err != nil {
+		warn(ctx, "read what was observed of a container; going by its counters", err, "container", c.ID)
+		return ev, oom.Last{}, false
+	}
+	ev.Observed, ev.Last = m.witness.Observes(oom.KindOOM), last
+	for _, r := range []*oom.Record{last.InitOOM, last.OOM} {
+		if r != nil {
+			m.addKill(ctx, e, *r)
+		}
+	}
+	return ev, last, m.witness.Observes(oom.KindSignal)
+}
+
+// place says where the sender of a signal was, and its name in people's words.
+func (m *Manager) place(e *containerEntry, sent *oom.Record) (from, name string) {
+	c := e.value.Load()
+	id := sent.Signal.Sender.Cgroup
+	dir, err := m.cgroups.Path(id)
+	in := func(o *pod.Container) bool {
+		if o.Evidence.Cgroup != 0 && o.Evidence.Cgroup == id {
+			return true
+		}
+		return err == nil && o.Cgroup != "" && (dir == o.Cgroup || strings.HasPrefix(dir, o.Cgroup+"/"))
+	}
+	if in(c) {
+		return pod.FromContainer, ""
+	}
+	for _, other := range m.index.allContainers() {
+		if o := other.value.Load(); in(o) {
+			name = "container " + o.Config.GetMetadata().GetName()
+			if owner, err := m.index.sandbox(string(o.SandboxID)); err == nil && o.SandboxID != c.SandboxID {
+				name += " of pod " + subject(*owner.value.Load())
+			}
+			return pod.FromOther, name
+		}
+	}
+	monitor := 0
+	if client := e.monitor.Load(); client != nil {
+		monitor = client.MonitorPID()
+	}
+	if oom.OfRuntime(sent, os.Getpid(), monitor) {
+		return pod.FromRuntime, ""
+	}
+	return pod.FromHost, ""
+}
+
+// tooSmall says so when a container could not be made because the runtime's own first
+// process was OOM-killed in it, and leaves other errors as they are. The cgroup must
+// still be there.
+func (m *Manager) tooSmall(ctx context.Context, c pod.Container, err error) error {
+	ev := oom.Evidence{Phase: oom.Creating, Limit: memoryLimit(c), Pod: m.podCgroup(c)}
+	if counts, countErr := m.cgroups.OOMCounts(c.Cgroup); countErr == nil { // a new cgroup begins at 0
+		ev.Counter = oom.Counter{Known: true, After: counts.Kills}
+	}
+	if m.watched.has(c.Evidence.Cgroup) {
+		last, lastErr := m.witness.Last(c.Evidence.Cgroup)
+		warn(ctx, "read what was observed of a container", lastErr, "container", c.ID)
+		ev.Observed, ev.Last = lastErr == nil && m.witness.Observes(oom.KindOOM), last
+	}
+	if v := oom.Verdict(ev); v.Message != "" {
+		return fmt.Errorf("%w: %s: %w", pod.ErrInvalid, v.Message, err)
+	}
+	return err
+}
+
+// stopRequested notes who wants the container to end.
+func stopRequested(ctx context.Context, grace time.Duration) func(*pod.Container) {
+	return func(next *pod.Container) {
+		next.Evidence.Stop = &pod.Stop{At: time.Now(), Signal: next.StopSignal, Grace: grace, Traceparent: telemetry.Traceparent(ctx)}
+	}
+}
+
+// graceOver notes that the grace period of this request is over, before the kill.
+func (m *Manager) graceOver(ctx context.Context, e *containerEntry, grace time.Duration) {
+	_, err := m.putContainer(e, pod.Stopping, func(next *pod.Container) {
+		stop := pod.Stop{At: time.Now(), Signal: next.StopSignal}
+		if next.Evidence.Stop != nil {
+			stop = *next.Evidence.Stop
+		}
+		if !stop.KilledAt.IsZero() {
+			return // another request came first
+		}
+		stop.Grace, stop.KilledAt, stop.Traceparent = grace, time.Now(), cmp.Or(telemetry.Traceparent(ctx), stop.Traceparent)
+		next.Evidence.Stop = &stop
+	})
+	if !errors.Is(err, pod.ErrState) { // it has ended meanwhile
+		warn(ctx, "record that a grace period is over", err, "container", e.value.Load().ID)
+	}
+}
+
+// memoryLimit is the limit in force in bytes, 0 for none.
+func memoryLimit(c pod.Container) uint64 {
+	if c.Resources == nil {
+		return 0
+	}
+	return uint64(max(0, c.Resources.GetMemoryLimitInBytes()))
+}
+
+// sentences joins what there is.
+func sentences(parts ...string) string {
+	var said []string
+	for _, p := range parts {
+		if p != "" {
+			said = append(said, p)
+		}
+	}
+	return strings.Join(said, "; ")
+}

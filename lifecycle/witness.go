@@ -1,0 +1,255 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+)
+
+// Witness observes containers from inside the kernel, by the id of their memory cgroup.
+// What it knows outlives the daemon. It is safe for concurrent use.
+type Witness interface {
+	// Observes says whether records of the kind are made at all.
+	Observes(oom.Kind) bool
+	// Track must come before the first instruction that is to be seen. SetInit says
+	// which process is PID 1.
+	Track(cgroup uint64) error
+	SetInit(cgroup uint64, pid int) error
+	// Last is exact also when events were lost; nothing for a cgroup that is not tracked.
+	Last(cgroup uint64) (oom.Last, error)
+	Untrack(cgroup uint64) error
+	Tracked() ([]uint64, error)
+	// Events calls handle for each record until ctx ends; handle must be quick.
+	Events(ctx context.Context, handle func(oom.Record)) error
+}
+
+// observes says whether there is anything to track a container for. It waits until the
+// tracked containers of an earlier daemon have been gone through, which must not find
+// one that this daemon has just begun to track.
+func (m *Manager) observes() bool {
+	if m.witness == nil {
+		return false
+	}
+	m.watched.settled.Wait()
+	return m.witness.Observes(oom.KindOOM) || m.witness.Observes(oom.KindSignal)
+}
+
+// watched is the set of cgroups that the witness knows.
+type watched struct {
+	mu  sync.Mutex // guards ids
+	ids map[uint64]bool
+	// settled: what an earlier daemon tracked is known.
+	settled sync.WaitGroup
+}
+
+func (w *watched) set(id uint64, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ids == nil {
+		w.ids = map[uint64]bool{}
+	}
+	if known {
+		w.ids[id] = true
+	} else {
+		delete(w.ids, id)
+	}
+}
+
+func (w *watched) has(id uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return id != 0 && w.ids[id]
+}
+
+// trackEarly makes the container's cgroup and lets the witness know it before the
+// runtime's first process enters. Runtimes that want to make their cgroup themselves
+// are left to trackInit. A failure costs evidence, not the container.
+func (m *Manager) trackEarly(ctx context.Context, c *pod.Container, handler Handler) {
+	if !m.observes() || handler.Path != "" {
+		return
+	}
+	id, err := m.cgroups.MakeContainer(c.Cgroup)
+	if errors.Is(err, pod.ErrUnsupported) {
+		return
+	}
+	if err == nil {
+		err = m.track(c, id)
+	}
+	warn(ctx, "a container will not be observed before its start", err, "container", c.ID)
+}
+
+func (m *Manager) track(c *pod.Container, id uint64) error {
+	if err := m.witness.Track(id); err != nil {
+		return err
+	}
+	m.watched.set(id, true)
+	c.Evidence.Cgroup, c.Evidence.Watched = id, true
+	return nil
+}
+
+// trackInit completes the evidence's beginning once PID 1 exists and before it becomes
+// the user's program: the cgroup's id and counter, and who PID 1 is.
+func (m *Manager) trackInit(ctx context.Context, c *pod.Container) {
+	if c.Cgroup == "" {
+		return
+	}
+	if counts, err := m.cgroups.OOMCounts(c.Cgroup); err == nil {
+		c.Evidence.Counted, c.Evidence.CountedBefore = true, counts.Kills
+	}
+	if c.Evidence.Cgroup == 0 {
+		id, err := m.cgroups.ID(c.Cgroup)
+		if err == nil && m.observes() {
+			err = m.track(c, id)
+		}
+		c.Evidence.Cgroup = id
+		warn(ctx, "a container is not observed", ignoreGone(err), "container", c.ID)
+	}
+	if m.watched.has(c.Evidence.Cgroup) {
+		warn(ctx, "tell who is PID 1", m.witness.SetInit(c.Evidence.Cgroup, c.Init.PID), "container", c.ID)
+	}
+}
+
+// untrack forgets a container whose end is on record, or that is being removed.
+func (m *Manager) untrack(ctx context.Context, c pod.Container) {
+	if !m.watched.has(c.Evidence.Cgroup) {
+		return
+	}
+	m.watched.set(c.Evidence.Cgroup, false)
+	warn(ctx, "end the observation of a container", m.witness.Untrack(c.Evidence.Cgroup), "container", c.ID)
+}
+
+// takeUpWitness learns what an earlier daemon tracked, and forgets what no living
+// container is. A container that is not among it was not observed all its life. If none
+// can be, nobody waits for the witness to be there.
+func (m *Manager) takeUpWitness(ctx context.Context) {
+	if m.witness == nil {
+		return
+	}
+	alive := map[uint64]bool{}
+	for _, e := range m.index.allContainers() {
+		if c := e.value.Load(); c.State != pod.Exited && c.Evidence.Watched {
+			alive[c.Evidence.Cgroup] = true
+		}
+	}
+	if len(alive) > 0 {
+		m.settleTracked(ctx, alive)
+		return
+	}
+	m.watched.settled.Add(1)
+	m.background(func(ctx context.Context) {
+		defer m.watched.settled.Done()
+		m.settleTracked(ctx, alive)
+	})
+}
+
+func (m *Manager) settleTracked(ctx context.Context, alive map[uint64]bool) {
+	tracked, err := m.witness.Tracked()
+	warn(ctx, "list what was observed", err)
+	for _, id := range tracked {
+		if alive[id] {
+			m.watched.set(id, true)
+		} else {
+			warn(ctx, "forget a container that is gone", m.witness.Untrack(id), "cgroup", id)
+		}
+	}
+}
+
+// followWitness takes in what happens to containers that live, until the daemon ends.
+func (m *Manager) followWitness() {
+	if m.witness == nil {
+		return
+	}
+	m.background(func(ctx context.Context) {
+		err := m.witness.Events(ctx, func(r oom.Record) {
+			if r.Kind == oom.KindOOM {
+				m.takeKill(ctx, r)
+			}
+		})
+		if ctx.Err() == nil {
+			slog.ErrorContext(ctx, "kernel events are no longer read; verdicts go on, live events end", "error", err)
+		}
+	})
+}
+
+// takeKill finds the container of an OOM kill. One that has been removed meanwhile has
+// told its end already.
+func (m *Manager) takeKill(ctx context.Context, r oom.Record) {
+	for _, e := range m.index.allContainers() {
+		if c := e.value.Load(); c.Evidence.Cgroup == r.Cgroup && c.State != pod.Creating {
+			m.addKill(telemetry.WithTraceparent(ctx, c.Traceparent), e, r)
+			return
+		}
+	}
+}
+
+// addKill puts an OOM kill on the container's record and publishes it, once, however
+// often and from wherever it is told.
+func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) {
+	c := e.value.Load()
+	kill, counts := oom.Kill(r, m.podCgroup(*c), time.Now(), sinceBoot())
+	if !counts {
+		return
+	}
+	for range 3 { // the state may move between look and door
+		fresh := false
+		next, err := m.putContainer(e, e.value.Load().State, func(next *pod.Container) {
+			ev := &next.Evidence
+			if fresh = !slices.ContainsFunc(ev.Kills, func(k pod.OOMKill) bool {
+				return k.SinceBoot == kill.SinceBoot && k.Victim.PID == kill.Victim.PID
+			}); !fresh {
+				return
+			}
+			ev.OOMKills = max(ev.OOMKills+1, r.OOM.Kills)
+			ev.Kills = append(slices.Clone(ev.Kills), kill)
+			slices.SortFunc(ev.Kills, func(a, b pod.OOMKill) int { return int(a.SinceBoot - b.SinceBoot) })
+			ev.Kills = ev.Kills[max(0, len(ev.Kills)-pod.MaxKills):]
+		})
+		if errors.Is(err, pod.ErrState) {
+			continue
+		}
+		warn(ctx, "record an OOM kill", err, "container", c.ID)
+		if fresh {
+			m.publishKill(next, kill)
+		}
+		return
+	}
+}
+
+func (m *Manager) publishKill(c pod.Container, kill pod.OOMKill) {
+	e := pod.Event{Kind: pod.ContainerOOM, Container: &c, From: c.State, To: c.State, Kill: &kill}
+	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
+		e.Sandbox = *owner.value.Load()
+	}
+	m.publish(e)
+}
+
+// podCgroup is the id of the pod's memory cgroup, 0 when it is gone.
+func (m *Manager) podCgroup(c pod.Container) uint64 {
+	if c.Cgroup == "" {
+		return 0
+	}
+	id, err := m.cgroups.ID(path.Dir(c.Cgroup))
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+// sinceBoot is the clock by which the kernel's programs tell time, suspend included.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0 // every kernel that can be run on has it
+	}
+	return time.Duration(ts.Nano())
+}
