@@ -20,7 +20,7 @@ C_PKGS    := ./launch/libct/... ./cmd/vitrine-launch/...
 PURE_PKGS  = $$(CGO_ENABLED=0 $(GO) list -tags $(TAGS) ./... | grep -v -e '/launch/libct' -e '/cmd/vitrine-launch')
 STAMP     := -X main.version=$(VERSION)
 
-# Sizes of the torture runs: CYCLES pods, KILLS of the daemon, LINES of log, POINTS to die at.
+# Sizes of the torture runs: CYCLES pods, KILLS of the daemon, LINES of log, POINTS to die at, OOMKILLS.
 CYCLES ?= 1000
 KILLS  ?= 200
 LINES  ?= 10000000
@@ -29,6 +29,7 @@ POINTS ?= 1000
 WATCHED  ?= 100
 UPGRADES ?= 20
 MKILLS   ?= 1000
+OOMKILLS ?= 1000
 
 .PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry check generate deps test-vm clean
 
@@ -87,12 +88,12 @@ e2e-handlers: packages build ## the end-to-end tests once per OCI runtime of HAN
 	@for handler in $(HANDLERS); do echo "e2e: $$handler"; \
 	VITRINE_TEST_HANDLER=$$handler CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/e2e; done
 
-torture: packages build ## the long runs in full: CYCLES, KILLS, LINES, POINTS, WATCHED, UPGRADES, MKILLS
+torture: packages build ## the long runs in full: CYCLES, KILLS, LINES, POINTS, WATCHED, UPGRADES, MKILLS, OOMKILLS
 	CGO_ENABLED=0 $(GO) test -v -count=1 -p 1 -tags $(TAGS) -timeout 120m ./test/torture -args -cycles=$(CYCLES) -kills=$(KILLS) -lines=$(LINES) -points=$(POINTS) \
-		-watched=$(WATCHED) -upgrades=$(UPGRADES) -monitor-kills=$(MKILLS)
+		-watched=$(WATCHED) -upgrades=$(UPGRADES) -monitor-kills=$(MKILLS) -oomkills=$(OOMKILLS)
 
 torture-short: ## the long runs as CI has time for
-	$(MAKE) torture CYCLES=100 KILLS=20 LINES=1000000 POINTS=20 WATCHED=10 UPGRADES=3 MKILLS=20
+	$(MAKE) torture CYCLES=100 KILLS=20 LINES=1000000 POINTS=20 WATCHED=10 UPGRADES=3 MKILLS=20 OOMKILLS=200
 
 demo: packages build ## the main job, narrated; KEEP=1 leaves it running, STOP=DIR ends that
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/demo $(if $(KEEP),--keep) $(if $(STOP),--stop $(STOP))

@@ -31,12 +31,15 @@ const (
 	Leases    Kind = "lease"
 	Layers    Kind = "layer"
 	Files     Kind = "file"
+	// Pins are the eBPF programs and maps that the instance keeps in the kernel: they
+	// outlive its daemon on purpose, and no wipe.
+	Pins Kind = "pin"
 	// Furniture is made for the first pod and kept for the next: the network's bridge
 	// and its masquerading. It is no difference; Remains tells whether it is gone.
 	Furniture Kind = "furniture"
 )
 
-var kinds = []Kind{Processes, Mounts, Netns, Cgroups, Links, Rules, Leases, Layers, Files}
+var kinds = []Kind{Processes, Mounts, Netns, Cgroups, Links, Rules, Leases, Layers, Files, Pins}
 
 // takers are how each kind is taken.
 var takers = map[Kind]func(*Instance) ([]string, error){
@@ -49,6 +52,7 @@ var takers = map[Kind]func(*Instance) ([]string, error){
 	Leases:    takeLeases,
 	Layers:    takeLayers,
 	Files:     takeFiles,
+	Pins:      takePins,
 	Furniture: takeFurniture,
 }
 
@@ -68,6 +72,9 @@ func (in *Instance) Census() (*Census, error) {
 
 // Census is the instance's census with the daemon's own fds, threads and goroutines.
 func (d *Daemon) Census() (*Census, error) {
+	if err := d.settle(); err != nil {
+		return nil, err
+	}
 	c, err := d.Instance.Census()
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 )
 
 var inode = regexp.MustCompile(`:?\[?\d+\]?$`)
@@ -33,6 +34,30 @@ func countDaemon(d *Daemon, pid int, counts map[string]int) error {
 		counts["goroutines"] = n
 	}
 	return nil
+}
+
+// settle waits until the daemon has loaded its eBPF programs, which it does while it
+// serves already: they are part of what it has at rest. It asks once per process.
+func (d *Daemon) settle() error {
+	pid := d.PID()
+	if pid == 0 || pid == d.settled {
+		return nil
+	}
+	for deadline := time.Now().Add(Scale(time.Minute)); ; {
+		_, err := d.Get("/v1/check") // answers when the programs are loaded
+		if err == nil {
+			d.settled = pid
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("wait for the daemon's programs: %w", err)
+		}
+		select {
+		case <-d.Died():
+			return nil // what it has at rest is nothing
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // fdKind strips what differs between two descriptors of one kind.

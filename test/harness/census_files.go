@@ -94,6 +94,9 @@ func breathes(rel string) bool {
 	if strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".tmp") || strings.HasSuffix(rel, ".new") {
 		return true
 	}
+	if rel == "state/bpffs" || strings.HasPrefix(rel, "state/bpffs/") {
+		return true // takePins lists them
+	}
 	switch rel {
 	case "state/runtime", "data/network/results", "data/network/leases": // made for the first pod, kept for the next
 		return true
@@ -113,6 +116,18 @@ func breathes(rel string) bool {
 		}
 	}
 	return false
+}
+
+// takePins lists what lies in the instance's bpffs, but for directories.
+func takePins(in *Instance) ([]string, error) {
+	var items []string
+	dir := filepath.Join(in.State(), "bpffs")
+	err := walk(dir, func(path string, e fs.DirEntry) {
+		if rel, _ := filepath.Rel(dir, path); !e.IsDir() {
+			items = append(items, rel)
+		}
+	})
+	return items, err
 }
 
 // walk visits everything below dir, without following links and without minding

@@ -19,6 +19,8 @@ import (
 type Daemon struct {
 	*Instance
 	bin string
+	// settled is the process that has loaded its programs; see settle.
+	settled int
 
 	mu   sync.Mutex // guards the fields below
 	cmd  *exec.Cmd

@@ -59,7 +59,7 @@ func (c *Census) Live() string { return c.list(Processes, Netns, Cgroups, Links,
 
 // Remains lists everything but files, furniture included: what a wiped host has not.
 func (c *Census) Remains() string {
-	return c.list(Processes, Mounts, Netns, Cgroups, Links, Rules, Leases, Layers, Furniture)
+	return c.list(Processes, Mounts, Netns, Cgroups, Links, Rules, Leases, Layers, Pins, Furniture)
 }
 
 func (c *Census) list(kinds ...Kind) string {

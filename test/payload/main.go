@@ -7,6 +7,11 @@
 //	payload serve PORT                   an echo server on localhost
 //	payload wait                         until SIGTERM, then exit status 0
 //	payload spawn N                      N children that sleep, then wait
+//	payload hog MIB                      touches memory, says "held" and holds it for ever
+//	payload kill PID                     SIGKILL to the process
+//	payload abort                        SIGABRT to itself, with the default action
+//	payload fault                        reads an address that is not there, with the default action
+//	payload syscall NUMBER               the system call, with zero arguments
 package main
 
 import (
@@ -41,6 +46,18 @@ func main() {
 		wait()
 	case "spawn":
 		spawn(number(2, 1))
+	case "hog":
+		hog(number(2, 1))
+	case "kill":
+		if err := syscall.Kill(number(2, 0), syscall.SIGKILL); err != nil {
+			fail(err.Error())
+		}
+	case "abort":
+		abort()
+	case "fault":
+		fault()
+	case "syscall":
+		syscall.RawSyscall(uintptr(number(2, 0)), 0, 0, 0)
 	default:
 		fail("unknown verb " + os.Args[1])
 	}

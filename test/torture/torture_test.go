@@ -21,6 +21,7 @@ var (
 	kills    = flag.Int("kills", 5, "deaths of the daemon")
 	standing = flag.Int("standing", 50, "pods that run through all deaths")
 	points   = flag.Int("points", 8, "steps at which the daemon dies")
+	oomKills = flag.Int("oomkills", 40, "processes to OOM-kill")
 	lines    = flag.Int("lines", 300_000, "lines of log")
 	rate     = flag.Int("rate", 170_000, "lines per second, so that rotation and deaths happen meanwhile")
 )

@@ -1,0 +1,413 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+// blind is the configuration of a daemon that loads no eBPF program.
+const blind = "[ebpf]\ndisabled = true\n"
+
+// hungry is a container with a memory limit in MiB; 0 for none.
+func (n *node) hungry(p *runtime.PodSandboxConfig, name string, mib int64, command ...string) *runtime.ContainerConfig {
+	c := harness.Container(p, name, n.image, command...)
+	c.Linux.Resources.MemoryLimitInBytes = mib << 20
+	return c
+}
+
+// kills asks the daemon for the OOM kills on a container's record, latest first.
+func (n *node) kills(id string) (found []pod.OOMKill) {
+	n.Helper()
+	raw := harness.Must(n.Get("/v1/oom?pod=" + url.QueryEscape(id)))(n)
+	if err := json.Unmarshal([]byte(raw), &found); err != nil {
+		n.Fatal(err)
+	}
+	return found
+}
+
+// waitKills waits until n kills are on the container's record.
+func (n *node) waitKills(id string, want int) []pod.OOMKill {
+	n.Helper()
+	deadline := time.Now().Add(harness.Scale(30 * time.Second))
+	for {
+		found := n.kills(id)
+		if len(found) >= want {
+			return found
+		}
+		if time.Now().After(deadline) {
+			n.Fatalf("%d OOM kills on record, want %d", len(found), want)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// oomCase is one line of the matrix. play runs the container to its end, or leaves it
+// running and says so.
+type oomCase struct {
+	name string
+	// needs names a file of the kernel's without which the case cannot be.
+	needs, why string
+	play       func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) (id string)
+	reason     string
+	code       int32
+	// says is part of the message; level and init are of the latest kill.
+	says  string
+	level string
+	init  bool
+}
+
+func (n *node) exited(id string) {
+	n.Helper()
+	harness.Must(n.cri.WaitExit(n.ctx, id))(n)
+}
+
+// heldOrExited waits until the hog has its memory, or has ended (false).
+func (n *node) heldOrExited(id string, p *runtime.PodSandboxConfig, c *runtime.ContainerConfig) bool {
+	n.Helper()
+	for deadline := time.Now().Add(harness.Scale(30 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
+		if raw, _ := os.ReadFile(harness.LogPath(p, c)); strings.Contains(string(raw), "held") {
+			return true
+		}
+		if harness.Must(n.cri.Status(n.ctx, id))(n).State == runtime.ContainerState_CONTAINER_EXITED {
+			return false
+		}
+		if time.Now().After(deadline) {
+			n.Fatal("the hog neither holds its memory nor ends")
+		}
+	}
+}
+
+const hogAndSay = "/bin/payload hog 64; echo ready; "
+
+// afterChild runs a shell whose child is OOM-killed, then does something to it.
+func afterChild(script string, then func(n *node, id string)) func(*testing.T, *node, *runtime.PodSandboxConfig, string) string {
+	return func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+		c := n.hungry(p, "c", 32, "/bin/sh", "-c", script)
+		id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
+		if then != nil {
+			waitLog(t, p, c, "ready")
+			then(n, id)
+		}
+		n.exited(id)
+		return id
+	}
+}
+
+func killInit(n *node, id string) { n.must(syscall.Kill(initPID(n, n, id), syscall.SIGKILL)) }
+
+var oomMatrix = []oomCase{
+	{name: "1 PID 1 exceeds its limit", reason: "OOMKilled", code: 137, says: "the container's limit of 32Mi for memory was reached", level: "container", init: true,
+		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, n.hungry(p, "c", 32, "/bin/payload", "hog", "64")))(t)
+			n.exited(id)
+			return id
+		}},
+	{name: "2 child killed, PID 1 ends well", reason: "Completed", says: `"payload"`, level: "container", play: afterChild("/bin/payload hog 64; exit 0", nil)},
+	{name: "3 child killed, later SIGTERM", reason: "Error", code: 143, says: "StopContainer", level: "container",
+		play: afterChild("trap 'exit 143' TERM; "+hogAndSay+"while :; do sleep 0.1; done", func(n *node, id string) { n.must(n.cri.Stop(n.ctx, id, 60)) })},
+	{name: "4 child killed, PID 1 gives up", reason: "Error", code: 1, says: "before PID 1 exited with 1", level: "container", play: afterChild("/bin/payload hog 64; exit 1", nil)},
+	{name: "5 exec'ed process killed", reason: "Completed", says: `"payload"`, level: "container",
+		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, n.hungry(p, "c", 32, "/bin/payload", "wait")))(t)
+			r := harness.Must(n.cri.Exec(n.ctx, id, 60, "/bin/payload", "hog", "64"))(t)
+			if s := harness.Must(n.cri.Status(n.ctx, id))(t); r.ExitCode != 137 || s.State != runtime.ContainerState_CONTAINER_RUNNING || s.Reason != "" {
+				t.Errorf("exec ended with %d; the container is %v, reason %q", r.ExitCode, s.State, s.Reason)
+			}
+			n.must(n.cri.Stop(n.ctx, id, 60))
+			return id
+		}},
+	{name: "6 group kill", needs: "/sys/fs/cgroup/cgroup.controllers", why: "memory.oom.group is of cgroup v2", reason: "OOMKilled", code: 137, says: "killed together", level: "container", init: true,
+		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+			c := n.hungry(p, "c", 32, "/bin/sh", "-c", hogAndSay+"sleep 1000")
+			c.Linux.Resources.Unified = map[string]string{"memory.oom.group": "1"}
+			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
+			n.exited(id)
+			return id
+		}},
+	{name: "9 kill -9 after a child's kill", reason: "Error", code: 137, says: "SIGKILL", level: "container", play: afterChild(hogAndSay+"sleep 1000; true", killInit)},
+	{name: "11 swap limit", needs: "/sys/fs/cgroup/swap-is-on", why: "the host has no swap", reason: "OOMKilled", code: 137, says: "memory and swap", level: "container", init: true,
+		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+			c := n.hungry(p, "c", 32, "/bin/payload", "hog", "96")
+			c.Linux.Resources.MemorySwapLimitInBytes = 64 << 20
+			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
+			n.exited(id)
+			return id
+		}},
+}
+
+// swapIsOn is a probe that no single file answers.
+func swapIsOn() bool {
+	raw, err := os.ReadFile("/proc/swaps")
+	return err == nil && strings.Count(string(raw), "\n") > 1
+}
+
+func (c oomCase) skip(t *testing.T) {
+	switch {
+	case strings.HasSuffix(c.needs, "swap-is-on"):
+		if !swapIsOn() {
+			t.Skip(c.why)
+		}
+	case c.needs != "":
+		if _, err := os.Stat(c.needs); err != nil {
+			t.Skip(c.why)
+		}
+	}
+}
+
+// watches says whether this kernel and these rights let the daemon observe OOM kills.
+func watches(t testing.TB, n *node) bool {
+	harness.Must(n.Census())(t) // the programs are loaded then
+	var features []struct {
+		Feature string
+		OK      bool
+	}
+	if err := json.Unmarshal([]byte(harness.Must(n.Get("/v1/check"))(t)), &features); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range features {
+		if f.Feature == "eBPF OOM kills" {
+			return f.OK
+		}
+	}
+	return false
+}
+
+func TestOOMVerdictMatrix(t *testing.T) {
+	n := start(t, harness.Options{})
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	for _, tc := range oomMatrix {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.skip(t)
+			m := *n
+			m.TB = t
+			p := n.HostPod("oom")
+			sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+			id := tc.play(t, &m, p, sandbox)
+			s := harness.Must(n.cri.Status(n.ctx, id))(t)
+			t.Logf("%s: %s", s.Reason, s.Message)
+			if s.Reason != tc.reason || s.ExitCode != tc.code || !strings.Contains(s.Message, tc.says) {
+				t.Errorf("reason %q code %d message %q, want %q %d %q", s.Reason, s.ExitCode, s.Message, tc.reason, tc.code, tc.says)
+			}
+			if strings.ContainsAny(s.Message, "\n") {
+				t.Errorf("not one line: %q", s.Message)
+			}
+			k := m.waitKills(id, 1)[0]
+			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && tc.needs == "" || k.Victim.Command == "" || k.Anon == 0 || k.Likely {
+				t.Errorf("kill on record: %+v", k)
+			}
+			m.must(n.cri.RemovePod(n.ctx, sandbox))
+		})
+	}
+	t.Run("7 pod's limit, by a sibling", func(t *testing.T) {
+		m := *n
+		m.TB = t
+		p := n.HostPod("oompod")
+		p.Linux.Resources = &runtime.LinuxContainerResources{MemoryLimitInBytes: 96 << 20}
+		sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+		holder := n.hungry(p, "holder", 0, "/bin/payload", "hog", "50")
+		holder.Linux.Resources.OomScoreAdj = 1000
+		victim := harness.Must(n.cri.Run(n.ctx, sandbox, p, holder))(t)
+		waitLog(t, p, holder, "held")
+		greedy := n.hungry(p, "greedy", 0, "/bin/payload", "hog", "60")
+		greedy.Linux.Resources.OomScoreAdj = 1
+		sibling := harness.Must(n.cri.Create(n.ctx, sandbox, p, greedy))(t)
+		trigger := initPID(t, &m, sibling)
+		m.must(n.cri.Start(n.ctx, sibling))
+		m.exited(victim)
+		s := harness.Must(n.cri.Status(n.ctx, victim))(t)
+		t.Logf("%s: %s", s.Reason, s.Message)
+		if s.Reason != "OOMKilled" || !strings.Contains(s.Message, "the pod's limit of 96Mi") || !strings.Contains(s.Message, "asked for more") {
+			t.Errorf("%s: %s", s.Reason, s.Message)
+		}
+		if k := m.waitKills(victim, 1)[0]; k.Level != "pod" || k.Trigger.PID != trigger {
+			t.Errorf("triggered by %d: %+v", trigger, k)
+		}
+		// The kernel may find that it needs both; then that is the sibling's own end.
+		if m.heldOrExited(sibling, p, greedy) {
+			if k := m.kills(sibling); len(k) != 0 {
+				t.Errorf("the sibling has kills: %+v", k)
+			}
+			m.must(n.cri.Stop(n.ctx, sibling, 0))
+			if s := harness.Must(n.cri.Status(n.ctx, sibling))(t); s.Reason == "OOMKilled" {
+				t.Errorf("the sibling: %s", s.Message)
+			}
+		} else if k := m.waitKills(sibling, 1)[0]; k.Level != "pod" || !k.Init {
+			t.Errorf("the sibling ended: %+v", k)
+		}
+		m.must(n.cri.RemovePod(n.ctx, sandbox))
+	})
+	t.Run("12 limit too small to start", func(t *testing.T) {
+		m := *n
+		m.TB = t
+		p := n.HostPod("oomsmall")
+		sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+		c := n.hungry(p, "c", 0, "/bin/sleep", "1000")
+		c.Linux.Resources.MemoryLimitInBytes = 600 << 10
+		id, err := n.cri.Create(n.ctx, sandbox, p, c)
+		if err == nil {
+			err = n.cri.Start(n.ctx, id)
+		}
+		if err == nil || !strings.Contains(err.Error(), "memory limit 614400 below runtime minimum") {
+			t.Errorf("said: %v", err)
+		}
+		m.must(n.cri.RemovePod(n.ctx, sandbox))
+	})
+	n.nothingLeft()
+}
+
+func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
+	n := start(t, harness.Options{Config: blind})
+	for _, tc := range oomMatrix {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.skip(t)
+			m := *n
+			m.TB = t
+			p := n.HostPod("blind")
+			sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+			id := tc.play(t, &m, p, sandbox)
+			s := harness.Must(n.cri.Status(n.ctx, id))(t)
+			t.Logf("%s: %s", s.Reason, s.Message)
+			unknown := s.Reason == "Error" && strings.Contains(s.Message, "not known")
+			if s.ExitCode != tc.code || s.Reason != tc.reason && !unknown {
+				t.Errorf("reason %q code %d message %q, want %q or unknown", s.Reason, s.ExitCode, s.Message, tc.reason)
+			}
+			if !strings.Contains(s.Message, "OOM") && !strings.Contains(s.Message, "memory ran out") {
+				t.Errorf("the kill is not told: %q", s.Message)
+			}
+			m.must(n.cri.RemovePod(n.ctx, sandbox))
+		})
+	}
+	n.nothingLeft()
+}
+
+func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
+	n := start(t, harness.Options{})
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	p := n.HostPod("dead")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	script := "echo up; until [ -e /tmp/go ]; do sleep 0.05; done; "
+	first := n.hungry(p, "victim", 32, "/bin/sh", "-c", script+"exec /bin/payload hog 64")
+	second := n.hungry(p, "child", 32, "/bin/sh", "-c", script+hogAndSay+"sleep 1000; true")
+	victim := harness.Must(n.cri.Run(n.ctx, sandbox, p, first))(t)
+	parent := harness.Must(n.cri.Run(n.ctx, sandbox, p, second))(t)
+	waitLog(t, p, first, "up")
+	waitLog(t, p, second, "up")
+	pids := []int{initPID(t, n, victim), initPID(t, n, parent)}
+	n.must(n.Kill9())
+	for _, pid := range pids {
+		n.must(os.WriteFile("/proc/"+strconv.Itoa(pid)+"/root/tmp/go", nil, 0o644))
+	}
+	waitGone(t, pids[0])
+	waitLog(t, p, second, "ready")
+	n.must(syscall.Kill(pids[1], syscall.SIGKILL))
+	waitGone(t, pids[1])
+	n.must(n.Start(n.ctx))
+	for id, want := range map[string]string{victim: "OOMKilled", parent: "Error"} {
+		s := harness.Must(n.cri.WaitExit(n.ctx, id))(t)
+		t.Logf("%s: %s", s.Reason, s.Message)
+		if s.Reason != want || s.ExitCode != 137 {
+			t.Errorf("%s: reason %q, code %d, message %q", s.Metadata.Name, s.Reason, s.ExitCode, s.Message)
+		}
+		if k := n.waitKills(id, 1); len(k) != 1 || k[0].Init != (id == victim) {
+			t.Errorf("%s: kills %+v", s.Metadata.Name, k)
+		}
+	}
+	if s := harness.Must(n.cri.Status(n.ctx, parent))(t); !strings.Contains(s.Message, "on the host (pid "+strconv.Itoa(os.Getpid())) {
+		t.Errorf("who killed it: %q", s.Message)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
+
+func TestVitrineOOMTellsWhoWasKilled(t *testing.T) {
+	n := start(t, harness.Options{})
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	vitrine := func(args ...string) string {
+		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("vitrine %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	if out := vitrine("oom"); !strings.Contains(out, "no OOM kill") {
+		t.Errorf("before any kill: %s", out)
+	}
+	p := n.HostPod("told")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	id := harness.Must(n.cri.Run(n.ctx, sandbox, p, n.hungry(p, "c", 32, "/bin/payload", "hog", "64")))(t)
+	n.exited(id)
+	n.waitKills(id, 1)
+	for _, args := range [][]string{{"oom"}, {"oom", "told"}, {"oom", "test/told/c"}, {"oom", id[:13]}} {
+		if out := vitrine(args...); !strings.Contains(out, "test/told/c") || !strings.Contains(out, "payload (1) init") || !strings.Contains(out, "32.0Mi") || !strings.Contains(out, "OOMKilled") {
+			t.Errorf("%v:\n%s", args, out)
+		}
+	}
+	if out := vitrine("oom", "somebody-else"); !strings.Contains(out, "no OOM kill") {
+		t.Errorf("of another pod: %s", out)
+	}
+	var kills []pod.OOMKill
+	if err := json.Unmarshal([]byte(vitrine("oom", "-o", "json")), &kills); err != nil || len(kills) != 1 {
+		t.Errorf("as JSON: %d kills, %v", len(kills), err)
+	}
+	if page := harness.Must(n.Metrics())(t); !strings.Contains(page, `vitrine_oom_kills_total{level="container",victim="init"} 1`) || !strings.Contains(page, `vitrine_container_exits_total{initiator="kernel",reason="oom"} 1`) {
+		t.Error("the metrics do not have the kill once")
+	}
+	if out := vitrine("check"); !strings.Contains(out, "eBPF OOM kills") {
+		t.Errorf("check does not say what of eBPF works:\n%s", out)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+
+	// A wiped host has none of our programs left.
+	if pins := harness.Must(n.Census())(t).Items[harness.Pins]; len(pins) == 0 {
+		t.Error("the census sees no pins of a daemon with programs")
+	}
+	n.must(n.Stop())
+	if out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrined"), append([]string{"wipe", "--images"}, n.Args()...)...).CombinedOutput(); err != nil {
+		t.Fatalf("vitrined wipe: %v: %s", err, out)
+	}
+	census := harness.Must(n.Instance.Census())(t)
+	if left := census.Remains(); strings.Contains(left, "bpf") || strings.Contains(left, "pin:") {
+		t.Errorf("left after the wipe:\n%s", left)
+	}
+}
+
+func TestProgramsThatAreSwitchedOffAreDetached(t *testing.T) {
+	n := start(t, harness.Options{Config: blind})
+	features := harness.Must(n.Get("/v1/check"))(t)
+	if !strings.Contains(features, "switched off (ebpf.disabled)") {
+		t.Errorf("check: %s", features)
+	}
+	// The same instance with programs, and without again: nothing stays attached.
+	n.must(n.Stop())
+	config := filepath.Join(n.Dir, "etc/vitrine.toml")
+	n.must(os.WriteFile(config, nil, 0o644))
+	n.must(n.Start(n.ctx))
+	seen := watches(t, n)
+	n.must(n.Stop())
+	n.must(os.WriteFile(config, []byte(blind), 0o644))
+	n.must(n.Start(n.ctx))
+	census := harness.Must(n.Census())(t)
+	if len(census.Items[harness.Pins]) != 0 || watches(t, n) {
+		t.Errorf("with programs before: %v; now %v", seen, census.Items[harness.Pins])
+	}
+}
