@@ -95,21 +95,30 @@ func stopped(e Ending) string {
 		if e.Signal != 0 {
 			end = "ended by " + signalName(e.Signal)
 		}
-		s := fmt.Sprintf("%s %v after StopContainer sent %s", end, round(max(e.At.Sub(e.Stop.At), 0)), e.Stop.Signal)
+		s := fmt.Sprintf("%s %v after %s sent %s", end, round(max(e.At.Sub(e.Stop.At), 0)), asker(e.Stop), e.Stop.Signal)
 		if e.Stop.KilledAt.IsZero() && e.Stop.Grace > 0 {
 			s += fmt.Sprintf(", within the grace period of %v", e.Stop.Grace)
 		}
 		return s + trace(e.Stop)
 	}
 	if e.Stop.Grace <= 0 {
-		return "killed by StopContainer at once, as was asked" + trace(e.Stop)
+		return "killed on request, without a grace period" + trace(e.Stop)
 	}
 	return fmt.Sprintf("killed by StopContainer: the grace period of %v after %s expired%s", e.Stop.Grace, e.Stop.Signal, trace(e.Stop))
 }
 
+// asker is StopContainer if there was a grace period: removals and stops of a whole pod
+// give none.
+func asker(s *pod.Stop) string {
+	if s.Grace > 0 {
+		return "StopContainer"
+	}
+	return "a request to end"
+}
+
 // meanwhile tells of a request to stop that somebody else forestalled.
 func meanwhile(e Ending) string {
-	return fmt.Sprintf("while StopContainer waited for the end (%v of %v)%s", round(max(e.At.Sub(e.Stop.At), 0)), e.Stop.Grace, trace(e.Stop))
+	return fmt.Sprintf("while %s waited for the end (%v of %v)%s", asker(e.Stop), round(max(e.At.Sub(e.Stop.At), 0)), e.Stop.Grace, trace(e.Stop))
 }
 
 // trace names the request's trace, from a W3C traceparent.

@@ -73,7 +73,7 @@ func TestWhoEndedIt(t *testing.T) {
 		{name: "StopContainer, after it", command: []string{"/bin/sh", "-c", "echo ready; trap '' TERM; while :; do sleep 0.1; done"}, signal: 9, from: pod.FromRuntime,
 			says: []string{"killed by StopContainer: the grace period of 1s after SIGTERM expired", "(trace "},
 			then: func(n *node, _ *runtime.PodSandboxConfig, _, id string) { n.must(n.cri.Stop(n.ctx, id, 1)) }},
-		{name: "StopContainer at once", command: []string{"/bin/sh", "-c", "echo ready; trap '' TERM; while :; do sleep 0.1; done"}, signal: 9, from: pod.FromRuntime, says: []string{"at once"},
+		{name: "StopContainer at once", command: []string{"/bin/sh", "-c", "echo ready; trap '' TERM; while :; do sleep 0.1; done"}, signal: 9, from: pod.FromRuntime, says: []string{"killed on request, without a grace period"},
 			then: func(n *node, _ *runtime.PodSandboxConfig, _, id string) { n.must(n.cri.Stop(n.ctx, id, 0)) }},
 		{name: "somebody else, during the grace period", command: []string{"/bin/sh", "-c", "echo ready; trap '' TERM; while :; do sleep 0.1; done"}, signal: 9, from: pod.FromHost,
 			says: []string{"on the host", "while StopContainer waited"},
