@@ -39,7 +39,7 @@ var Recordings = []Recording{
 	{"instance_code:" + requests + ":count_rate5m",
 		`sum by (instance, code) (rate(` + requests + `_count[5m])) or sum by (instance, code) (histogram_count(rate(` + requests + `[5m])))`},
 	{slowRatio, // a bound of one second is "1" in the text format and "1.0" in OpenMetrics
-		`1 - sum by (instance) (rate(` + requests + `_bucket{` + started + `,le=~"1|1.0"}[5m])) / sum by (instance) (rate(` + requests + `_count{` + started + `}[5m])) or ` +
+		`clamp_min(1 - sum by (instance) (rate(` + requests + `_bucket{` + started + `,le=~"1|1.0"}[5m])) / sum by (instance) (rate(` + requests + `_count{` + started + `}[5m])), 0) or ` +
 			`1 - histogram_fraction(0, 1, sum by (instance) (rate(` + requests + `{` + started + `}[5m])))`},
 }
 

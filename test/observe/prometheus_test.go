@@ -148,10 +148,10 @@ func (p *prometheus) fault(q dashboards.Query) string {
 			}
 		}
 		value, err := strconv.ParseFloat(fmt.Sprint(s.Value[1]), 64)
-		if err != nil || value < 0 && value > -1e-9 {
-			continue
+		if err != nil {
+			return err.Error()
 		}
-		if value < 0 {
+		if value < -1e-9 { // what rounding makes of zero is none
 			return fmt.Sprintf("%v is %g", s.Metric, value)
 		}
 		if !math.IsNaN(value) { // a quantile of nothing is, in a label whose step rests
