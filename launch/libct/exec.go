@@ -30,6 +30,11 @@ func (j *job) exec() (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	// An update may have changed the score since the container was made. libcontainer
+	// takes it from the container's configuration, which this process has to itself.
+	if score := container.Config().OomScoreAdj; score != nil && p.OOMScoreAdj != nil {
+		*score = *p.OOMScoreAdj
+	}
 	process, console, err := newProcess(&p)
 	if err != nil {
 		return 0, invalid("libct.config", err)
