@@ -120,7 +120,6 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 		config: config, host: host, store: store,
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
-		probes: probes{known: map[string]probe{}},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return m, nil

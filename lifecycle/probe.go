@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,11 +20,13 @@ import (
 // its answer is first needed and again when its binary was replaced. One that could
 // not be asked has no features, which is told once, and is asked again after a while.
 type probes struct {
-	mu    sync.Mutex // guards known; held while a handler is asked, at most probeBound
-	known map[string]probe
+	mu    sync.Mutex // guards known
+	known map[string]*probe
 }
 
 type probe struct {
+	mu       sync.Mutex // guards the rest; held while the handler is asked, at most probeBound
+	asked    bool
 	binary   binaryStamp
 	at       time.Time
 	features launch.Features
@@ -71,25 +74,38 @@ func (m *Manager) features(name string) launch.Features {
 		return launch.Features{}
 	}
 	binary := stampOf(cmp.Or(handler.Path, m.config.LaunchPath))
-	m.probes.mu.Lock()
-	defer m.probes.mu.Unlock()
-	last, asked := m.probes.known[name]
-	if asked && last.binary == binary && (!last.failed || time.Since(last.at) < probeAgain) {
-		return last.features
+	p := m.probes.of(name)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	same := p.asked && p.binary == binary
+	if same && (!p.failed || time.Since(p.at) < probeAgain) {
+		return p.features
 	}
-	next := probe{binary: binary, at: time.Now()}
-	if next.features, err = m.askFeatures(handler); err != nil {
-		next.failed = true
-		if !last.failed || last.binary != binary {
-			warn(m.ctx, "a runtime handler does not tell its features; it is taken to have none", err, "handler", name)
-		}
+	known := same && p.failed
+	p.features, err = m.askFeatures(name, handler)
+	p.asked, p.binary, p.at, p.failed = true, binary, time.Now(), err != nil
+	if err != nil && !known {
+		warn(m.ctx, "a runtime handler does not tell its features; it is taken to have none", err, "handler", name)
 	}
-	m.probes.known[name] = next
-	return next.features
+	return p.features
+}
+
+// of is the entry of a handler. Each has its own lock: one that hangs delays only
+// those who ask for it.
+func (p *probes) of(name string) *probe {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil {
+		p.known = map[string]*probe{}
+	}
+	if p.known[name] == nil {
+		p.known[name] = &probe{}
+	}
+	return p.known[name]
 }
 
 // askFeatures runs the launcher, which asks libcontainer or the external runtime.
-func (m *Manager) askFeatures(handler Handler) (launch.Features, error) {
+func (m *Manager) askFeatures(name string, handler Handler) (launch.Features, error) {
 	var f launch.Features
 	ctx, cancel := context.WithTimeout(m.ctx, probeBound)
 	defer cancel()
@@ -99,7 +115,7 @@ func (m *Manager) askFeatures(handler Handler) (launch.Features, error) {
 	if err != nil {
 		return f, fmt.Errorf("probe runtime handler: %w", err)
 	}
-	request := filepath.Join(m.config.StateDir, "probe.json") // one is asked at a time
+	request := filepath.Join(m.config.StateDir, "probe-"+url.PathEscape(name)+".json")
 	defer os.Remove(request)
 	if err := os.WriteFile(request, raw, 0o600); err != nil {
 		return f, fmt.Errorf("probe runtime handler: %w", err)

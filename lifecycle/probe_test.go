@@ -31,7 +31,7 @@ func TestHandlerIsAskedOncePerBinaryWhatItCanDo(t *testing.T) {
 	}
 	m := &Manager{
 		config: Config{StateDir: dir, LaunchPath: launch, DefaultHandler: native, Handlers: map[string]Handler{"other": {Path: launch}}},
-		probes: probes{known: map[string]probe{}}, ctx: context.Background(),
+		ctx:    context.Background(),
 	}
 	launcher(t, launch, `features {"runtime":"one","recursiveReadOnlyMounts":true,"userNamespaces":false}\nend\n`)
 	for range 3 {
@@ -58,9 +58,8 @@ func TestHandlerIsAskedOncePerBinaryWhatItCanDo(t *testing.T) {
 	if got := runs() - before; got != 1 {
 		t.Errorf("a handler that fails was asked %d times at once", got)
 	}
-	again := m.probes.known[native]
+	again := m.probes.of(native)
 	again.at = again.at.Add(-2 * time.Minute)
-	m.probes.known[native] = again
 	launcher(t, launch, `features {"runtime":"three"}\nend\n`)
 	if f := m.features(native); f.Runtime != "three" {
 		t.Errorf("after a while: %+v", f)
@@ -68,7 +67,7 @@ func TestHandlerIsAskedOncePerBinaryWhatItCanDo(t *testing.T) {
 	if f := m.features("nobody"); f.Runtime != "" {
 		t.Errorf("a handler that is not configured: %+v", f)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "probe.json")); err == nil {
-		t.Error("the request of the probe is left")
+	if left, _ := filepath.Glob(filepath.Join(dir, "probe-*")); len(left) != 0 {
+		t.Errorf("requests of probes are left: %v", left)
 	}
 }
