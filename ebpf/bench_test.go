@@ -1,6 +1,7 @@
 package ebpf_test
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
 )
+
+var cost = flag.Bool("cost", false, "measure what a watched syscall costs")
 
 // playSpin makes the cheapest syscall 100,000 times for each byte of input, and says
 // how many nanoseconds of its own CPU time one took.
@@ -35,6 +38,9 @@ func playSpin() {
 // TestCostOfASyscall prints the cost of a syscall in a watched container, and beside it,
 // over that when nobody watches. It fails only if it is many times what is promised.
 func TestCostOfASyscall(t *testing.T) {
+	if !*cost {
+		t.Skip("a measurement: go test -v -run CostOfASyscall ./ebpf -args -cost")
+	}
 	p := open(t)
 	type place struct {
 		ask func() float64
@@ -67,7 +73,7 @@ func TestCostOfASyscall(t *testing.T) {
 		{"flight recorder", &ebpf.WatchOptions{Flight: true}},
 	}
 	costs := make([][2][]float64, len(ways))
-	for range 3 {
+	for range 9 {
 		for i, way := range ways {
 			var w *ebpf.Watch
 			if way.options != nil {
