@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/oom"
@@ -40,6 +41,7 @@ func loadPrograms(config ebpf.Config) *programs {
 			}
 		}
 		p.loaded = loaded
+		debug.FreeOSMemory() // reading the kernel's types took twenty megabytes that are not needed again
 	}()
 	return p
 }
