@@ -10,10 +10,14 @@ import (
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
-// lend sends a reply with duplicates of the container's streams. As long as someone
+// lend sends a reply with duplicates of the container's streams, if they were asked for. As long as someone
 // holds them, the death of this monitor breaks no pipe: what the container writes
 // waits there for the next monitor.
-func (m *monitor) lend(c *conn, msg *wire.Message) {
+func (m *monitor) lend(c *conn, msg *wire.Message, asked uint32) {
+	if asked&wire.FlagLend == 0 {
+		c.send(msg, -1)
+		return
+	}
 	var fds [4]int
 	n := 0
 	add := func(fd int, flag uint32) {

@@ -12,6 +12,7 @@ import (
 // create makes the container; the answer comes when the launcher has answered.
 func (m *monitor) create(c *conn, msg *wire.Message) {
 	m.report.begun = now()
+	m.asked = msg.Flags
 	err := m.prepare(msg)
 	if err == nil {
 		err = m.launchInit(c, msg.ID)
@@ -132,7 +133,7 @@ func (m *monitor) answerCreate(c *conn, id uint32, reply launch.Reply, body []by
 	}
 	answer := wire.Message{Kind: wire.Reply, ID: id, Body: body}
 	if reply.Error == nil {
-		m.lend(c, &answer)
+		m.lend(c, &answer, m.asked)
 	} else {
 		c.send(&answer, -1)
 	}

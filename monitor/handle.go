@@ -14,7 +14,7 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 	case wire.Create:
 		m.create(c, msg)
 	case wire.Hello:
-		m.lend(c, &wire.Message{Kind: wire.Reply, ID: msg.ID, Body: m.info()})
+		m.lend(c, &wire.Message{Kind: wire.Reply, ID: msg.ID, Body: m.info()}, msg.Flags)
 	case wire.Start:
 		m.init.start(c, msg)
 	case wire.Signal:

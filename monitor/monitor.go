@@ -72,6 +72,7 @@ type monitor struct {
 	report  reporter
 	upgrade upgrade
 	ledger  ledger
+	asked   uint32 // the flags of the Create request
 	counts  wire.Counters
 	active  bool     // something happened since the buffers were given back
 	environ []string // the launcher's

@@ -27,7 +27,7 @@ func Connect(ctx context.Context, dir string) (*Monitor, error) {
 
 // hello learns what the monitor is and whether its container has ended.
 func (m *Monitor) hello(ctx context.Context, c *conn) (info wire.Info, err error) {
-	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Hello}, nil)
+	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Hello, Flags: wire.FlagLend}, nil)
 	if err != nil {
 		return info, err
 	}

@@ -103,7 +103,7 @@ func start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	if err := placeInCgroup(s.Cgroup, proc.pid); err != nil {
 		return nil, Created{}, errors.Join(err, m.abandon())
 	}
-	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Body: config.Append(nil)}, nil)
+	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Flags: wire.FlagLend, Body: config.Append(nil)}, nil)
 	m.borrow(reply.Flags, fds)
 	if err != nil {
 		if errors.Is(err, ErrLost) {

@@ -6,7 +6,7 @@ type Kind uint8
 // Requests. Each is answered by one Reply with the same ID.
 const (
 	// Create is the first message on SocketFD: Body is a Config. The reply's Body is
-	// a launch.Reply. Lent with it are duplicates of the monitor's ends of the
+	// a launch.Reply. Lent with it, where FlagLend asks, are duplicates of the monitor's ends of the
 	// container's stdin, stdout and stderr as the flags say, and of the exec pipe
 	// until the start: with them the container outlives its monitor.
 	Create Kind = iota + 1
@@ -72,6 +72,9 @@ const (
 	FlagTerminal
 	FlagForce
 	FlagError
+	// FlagLend in Create and Hello asks for duplicates of the container's streams. A
+	// daemon that would not close them must not get them.
+	FlagLend
 )
 
 // Message is one packet. Which fields count depends on Kind.
