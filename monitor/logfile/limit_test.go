@@ -212,10 +212,10 @@ func FuzzStreamsUnderLimits(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("line\n"), 9000), []byte{255, 1, 254, 3}, uint8(1), uint16(1))
 	f.Add(bytes.Repeat([]byte("x"), 60000), []byte{250, 251, 252}, uint8(3), uint16(2))
 	f.Fuzz(func(t *testing.T, input, script []byte, policy uint8, rate uint16) {
-		if bytes.Contains(input, []byte("[vitrine: ")) || len(script) == 0 || len(input) > 1<<20 {
+		if bytes.Contains(input, []byte("[vitrine: ")) || len(script) == 0 || len(input) > 1<<17 {
 			return
 		}
-		w, path := open(t, 1+int(rate)%5000)
+		w, path := open(t, 50+int(rate)%5000)
 		limit := Limit{Policy: Policy(policy % 4), Rate: uint64(rate), Sample: uint64(policy)}
 		streams := [2]*Stream{NewStream(false), NewStream(true)}
 		var wrote [2]int
