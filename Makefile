@@ -31,7 +31,7 @@ UPGRADES ?= 20
 MKILLS   ?= 1000
 OOMKILLS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry check generate deps test-vm clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -109,6 +109,11 @@ bench: packages build ## figures; PEER=SOCKET, containerd or conmon measures ano
 
 bench-telemetry: packages build ## pod starts with telemetry off, on, and with a dead collector, side by side
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench --telemetry $(ARGS)
+
+screenshots: build ## pictures of the daemon's page, by chromium, into bin/screenshots
+	@test/packages chromium
+	@mkdir -p $(BIN)/screenshots
+	CGO_ENABLED=0 VITRINE_SCREENSHOTS=$(BIN)/screenshots $(GO) test -count=1 -tags $(TAGS) -run TestPage ./test/e2e
 
 check: packages generate-check ## format, vet, import policy, generated files
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

@@ -48,6 +48,9 @@ type Config struct {
 	// MetricsTokenFile holds the token that a scraper must send ("Authorization: Bearer
 	// TOKEN"), read anew for each request. Empty: none is asked for.
 	MetricsTokenFile string `toml:"metrics_token_file"`
+	// PageListen is where a page for browsers on this machine is served: a loopback
+	// address with a port, or unix:/path. Empty: not served.
+	PageListen string `toml:"page_listen"`
 	// NRISocket is where NRI plugins connect. Empty: plugins are not served.
 	NRISocket string `toml:"nri_socket"`
 

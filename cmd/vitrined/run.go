@@ -205,6 +205,11 @@ func (d *daemon) serve() (failed chan error, err error) {
 		}
 		d.stops.add(serveHTTP(metrics, withToken(c.MetricsTokenFile, d.telemetry.MetricsHandler())))
 	}
+	if c.PageListen != "" {
+		if err := d.servePage(c.PageListen); err != nil {
+			return nil, err
+		}
+	}
 	listener, err := listenUnix(c.Socket, 0o660, c.SocketGroup)
 	if err != nil {
 		return nil, err
