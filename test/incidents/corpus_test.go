@@ -190,7 +190,7 @@ var programs = group{
 		{name: "mount whose source is not there", cause: "mount.missing", evidence: []string{"/no/such/source"}, inject: func(w *world) {
 			w.refused(bind("/no/such/source", "/data"), "true")
 		}},
-		{name: "image volume that was not pulled", cause: "volume.unsupported", evidence: []string{"never/pulled:1"}, inject: func(w *world) {
+		{name: "image volume that was not pulled", cause: "volume.missing", evidence: []string{"never/pulled:1"}, inject: func(w *world) {
 			w.refused(func(c *runtime.ContainerConfig) {
 				c.Mounts = []*runtime.Mount{{ContainerPath: "/model", Image: &runtime.ImageSpec{Image: hub.Addr + "/never/pulled:1"}}}
 			}, "true")
