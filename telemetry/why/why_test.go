@@ -103,6 +103,11 @@ var cases = []struct {
 	{"a mount that fails in the launcher lies in the request", "mount.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
 		step("1", "", "CreateContainer", 0, 50, failed(`mount "/a" on "/b": no such file or directory`, "")),
 		step("2", "1", "libct.start", 0, 50, failed(`mount "/a" on "/b": no such file or directory`, "")))}}},
+	{"a registry's word for an image that another step lacks", "volume.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`image "app:1" at /model: not found: image "app:1"`, "")),
+		step("2", "1", "lifecycle.volumes", 0, 50, failed(`image "app:1" at /model: not found: image "app:1"`, "notfound")))}}},
+	{"a step's own word where the message has none", "quota.spent", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed("no", "")), step("2", "1", "quota.assign", 0, 50, failed("no", "spent")))}}},
 	{"SIGKILL when the grace was over", "stop.killed", why.Evidence{
 		Traces:     []*waterfall.Trace{trace(step("1", "", "StopContainer", 3000, 5200, with("container.id", "c1")))},
 		Containers: []why.Container{ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},

@@ -28,6 +28,7 @@ var areas = []struct{ prefix, area, words string }{
 	{"lifecycle.start_container", "process", "starting the container"},
 	{"monitor.", "monitor", "the container's monitor"},
 	{"lifecycle.stop", "stop", "waiting for the container to end"},
+	{"lifecycle.volumes", "volume", "mounting an image volume"},
 	{"lifecycle.resolve", "config", "resolving the request"},
 	{"lifecycle.spec", "config", "describing the container"},
 	{"lifecycle.lock", "lock", "waiting for another operation on the same pod"},
@@ -103,7 +104,7 @@ var classes = []struct {
 	{"invalid", regexp.MustCompile(`(?i)invalid|not supported|is a directory|not a directory|malformed|must `), "the request is wrong"},
 }
 
-// known are error classes that rooms set on their spans (error.type), in words.
+// known are the classes that pulls set on their spans (error.type), in words.
 var known = map[string]string{
 	"dns": "the registry's name cannot be resolved", "tcp": "the registry cannot be reached", "tls": "the TLS connection is refused",
 	"auth": "the registry wants other credentials", "denied": "the registry forbids it", "notfound": "the registry does not have it",
@@ -116,7 +117,7 @@ var known = map[string]string{
 // step's own word for it; empty if it has none.
 func classify(step, class, text string) (name, words string) {
 	where, _ := area(step)
-	if !slices.Contains([]string{"image", "unpack", "rootfs", "network"}, where) { // they quote other people's words
+	if !slices.Contains([]string{"image", "unpack", "rootfs", "network", "volume"}, where) { // they quote other people's words
 		own := names.ReplaceAllString(text, "")
 		for _, t := range things {
 			if t.pattern.MatchString(own) {
@@ -125,7 +126,7 @@ func classify(step, class, text string) (name, words string) {
 			}
 		}
 	}
-	if said, ok := known[class]; ok && where != "network" {
+	if said, ok := known[class]; ok && (where == "image" || where == "unpack") {
 		return where + "." + class, said
 	}
 	for _, c := range classes {
@@ -133,7 +134,7 @@ func classify(step, class, text string) (name, words string) {
 			return where + "." + c.class, c.words
 		}
 	}
-	return where + ".failed", "it fails"
+	return where + "." + cmp.Or(class, "failed"), "it fails"
 }
 
 // advice is the next step, by cause or by its second part; the first that fits.
