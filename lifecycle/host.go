@@ -58,6 +58,9 @@ func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
 			return h, fmt.Errorf("seccomp_profile: %w", err)
 		}
 	}
+	if err := config.Defaults.apply(&h.defaults); err != nil {
+		return h, fmt.Errorf("defaults: %w", err)
+	}
 	if h.hookFiles, err = readHooks(config.HooksDir); err != nil {
 		return h, fmt.Errorf("hooks_dir: %w", err)
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	// HooksDir holds OCI hooks that every container gets, JSON in the format of
 	// oci-hooks(5); empty means none.
 	HooksDir string `toml:"hooks_dir"`
+	// Defaults are wishes for all containers.
+	Defaults ContainerDefaults `toml:"defaults"`
 	// CDISpecDirs are directories of CDI specifications, the last one winning; empty
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`

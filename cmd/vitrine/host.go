@@ -41,7 +41,7 @@ type feature struct {
 }
 
 func configCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "config [-- VITRINED-FLAGS]",
 		Short: "Print the settings in force and where each comes from",
 		Long: `Print the running daemon's settings and where each comes from. When no daemon runs,
@@ -61,6 +61,8 @@ func configCommand(o *options) *cobra.Command {
 			return table.Flush()
 		},
 	}
+	command.AddCommand(importCommand())
+	return command
 }
 
 func checkCommand(o *options) *cobra.Command {
