@@ -159,6 +159,27 @@ func TestPluginThatJoinsLateLosesNothing(t *testing.T) {
 	n.nothingLeft()
 }
 
+// The daemon died; its successor knows of the containers from their records, and so do
+// the plugins that connect to it.
+func TestPluginLearnsWhatRanBeforeTheDaemon(t *testing.T) {
+	n := withPlugins(t, "request_timeout_ms = 30000", "")
+	pod := n.HostPod("old")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	id, c := n.run(sandbox, pod, "c", "/bin/payload", "wait")
+	n.stdout(pod, c, "waiting\n")
+	harness.Must(n.Restart(n.ctx))(t)
+	p := startPlugin(t, n, "after")
+	if lines := p.await("synchronized "); !slices.Equal(lines, []string{"sync-pod old", "sync-running c", "synchronized "}) {
+		t.Errorf("the plugin was given %q", lines)
+	}
+	n.must(n.cri.Stop(n.ctx, id, 60))
+	p.await("StopContainer c 0")
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	p.await("RemovePodSandbox old")
+	p.stop()
+	n.nothingLeft()
+}
+
 func TestPluginThatHangsIsCutOffAndNamed(t *testing.T) {
 	n := withPlugins(t, "request_timeout_ms = 5000", "")
 	hanging, healthy := startPlugin(t, n, "hangs"), startPlugin(t, n, "works")
