@@ -28,7 +28,11 @@ func TestExecOfWhatCannotBeExecutedIsAnExitCodeWithItsCause(t *testing.T) {
 		"/bin/true":       {0, ""},
 	} {
 		answer, err := n.cri.Exec(n.ctx, id, 60, command)
-		if err != nil || answer.GetExitCode() != want.code || !strings.Contains(string(answer.GetStderr()), want.cause) || len(answer.GetStdout()) > 0 {
+		if command == "/etc" && n.Options.Handler == "crun" {
+			want.cause = "not permitted" // its own word for it
+		}
+		said := strings.ToLower(string(answer.GetStderr()))
+		if err != nil || answer.GetExitCode() != want.code || !strings.Contains(said, want.cause) || len(answer.GetStdout()) > 0 {
 			t.Errorf("%s: %v, %v; want %d and %q", command, answer, err, want.code, want.cause)
 		}
 	}
