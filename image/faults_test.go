@@ -25,7 +25,7 @@ func bulky(size int) fixture.Image {
 }
 
 func TestEachFaultOfARegistryHasItsError(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.StallTimeout = 500 * time.Millisecond })
+	w := newWorld(t, func(c *Config) { c.StallTimeout = 2 * time.Second })
 	pushed := w.push("faulty/image:1", bulky(1<<20))
 	for name, test := range map[string]struct {
 		fault fixture.Fault

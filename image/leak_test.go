@@ -11,7 +11,7 @@ import (
 )
 
 func TestPullsLeaveNoGoroutineAndNoDescriptor(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.StallTimeout = 200 * time.Millisecond })
+	w := newWorld(t, func(c *Config) { c.StallTimeout = 2 * time.Second })
 	pushed := w.push("leak/image:1", bulky(1<<20))
 	round := func() {
 		w.pull(pushed.Ref)
@@ -41,7 +41,7 @@ func TestPullsLeaveNoGoroutineAndNoDescriptor(t *testing.T) {
 		round()
 	}
 	g, d := count()
-	for deadline := time.Now().Add(5 * time.Second); (g > goroutines || d > descriptors) && time.Now().Before(deadline); g, d = count() {
+	for deadline := time.Now().Add(30 * time.Second); (g > goroutines || d > descriptors) && time.Now().Before(deadline); g, d = count() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if g > goroutines+2 || d > descriptors+2 { // the proxy keeps some of its own
