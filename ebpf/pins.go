@@ -15,7 +15,7 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v2/
+//	  v3/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    events, lost, settings, killed
@@ -26,7 +26,7 @@ import (
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
 //	    built-<hash>        all of these are of this build; see resume
-const layout = "v2"
+const layout = "v3"
 
 // scratch is nobody's memory from one event to the next.
 var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch,

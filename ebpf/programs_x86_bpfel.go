@@ -77,7 +77,8 @@ const (
 	programsKindKIND_EXEC   programsKind = 2
 	programsKindKIND_EXIT   programsKind = 3
 	programsKindKIND_SIGNAL programsKind = 4
-	programsKindKINDS       programsKind = 5
+	programsKindKIND_DENIAL programsKind = 5
+	programsKindKINDS       programsKind = 6
 )
 
 type programsLastKey struct {

@@ -20,6 +20,8 @@ const (
 	Exec   = Kind(programsKindKIND_EXEC)
 	Exit   = Kind(programsKindKIND_EXIT)
 	Signal = Kind(programsKindKIND_SIGNAL)
+	// Refusal says that the cgroup's ledger has a line more, and no details: see Denials.
+	Refusal = Kind(programsKindKIND_DENIAL)
 )
 
 // Level is how the cgroup that ran out of memory lies to the container's.
@@ -136,6 +138,7 @@ func Decode(raw []byte) (Record, error) {
 		var d programsSignal
 		binary.Decode(union, binary.NativeEndian, &d)
 		record.Signal = &Sent{unix.Signal(d.Number), int(d.Code), has(programsFlagFLAG_KERNEL), task(d.Sender), d.Address, int(d.Syscall)}
+	case Refusal:
 	default:
 		return Record{}, fmt.Errorf("eBPF record of unknown kind %d", r.Kind)
 	}

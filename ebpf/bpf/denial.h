@@ -16,7 +16,7 @@ static __always_inline void denied_thread(struct task_struct *t)
 
 	if ((BPF_CORE_READ(t, exit_code) & 0x7f) != SIGSYS || BPF_CORE_READ(t, signal, flags) & SIGNAL_GROUP_EXIT)
 		return;
-	c = find(memory_css(t), &k.cgroup);
+	c = find(t, &k.cgroup);
 	if (!c)
 		return;
 	k.syscall = current_syscall();
@@ -57,7 +57,7 @@ int BPF_PROG(cap_capable, const struct cred *cred, void *target, void *owner, in
 	k.what = cap;
 	if (unminded(cap, k.syscall))
 		return 0;
-	c = find(memory_css(t), &k.cgroup);
+	c = find(t, &k.cgroup);
 	if (c && !launching(c, k.cgroup, t))
 		deny(&k, t);
 	return 0;
@@ -78,7 +78,7 @@ int BPF_PROG(cap_capable_exit, const struct cred *cred, void *target, int cap, u
 		return 0;
 	k.syscall = current_syscall();
 	k.what = cap;
-	c = find(memory_css(t), &k.cgroup);
+	c = find(t, &k.cgroup);
 	if (c && !launching(c, k.cgroup, t))
 		deny(&k, t);
 	return 0;
@@ -88,13 +88,13 @@ SEC("tp_btf/selinux_audited")
 int BPF_PROG(selinux_audited, struct selinux_audit_data *d, char *scontext, char *tcontext, const char *tclass)
 {
 	struct denial_key k = { .layer = LAYER_SELINUX };
-	struct task_struct *t = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *t = bpf_get_current_task_btf();
 	struct container *c;
 
 	k.what = BPF_CORE_READ(d, denied);
 	if (!k.what)
 		return 0;
-	c = find(memory_css(t), &k.cgroup);
+	c = find(t, &k.cgroup);
 	if (!c)
 		return 0;
 	k.syscall = current_syscall();

@@ -140,11 +140,28 @@ static __always_inline bool unminded(int cap, __s32 nr)
 	return 0;
 }
 
+/* Once per line of the ledger, so at most DENIALS_EACH times per container. */
+static __always_inline void tell_denial(__u64 cgroup, __u64 now)
+{
+	struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+
+	if (!r) {
+		count_lost(KIND_DENIAL);
+		return;
+	}
+	__builtin_memset(r, 0, sizeof(*r));
+	r->kind = KIND_DENIAL;
+	r->time = now;
+	r->cgroup = cgroup;
+	bpf_ringbuf_submit(r, 0);
+}
+
 static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 {
 	struct denial *d = bpf_map_lookup_elem(&denials, k);
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct denial_use *use;
+	bool more = 0;
 	__u32 layer = k->layer;
 	__u64 *n = bpf_map_lookup_elem(&denied, &layer);
 
@@ -169,7 +186,8 @@ static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 		fresh.tgid = BPF_CORE_READ(t, tgid);
 		fresh.ns_tgid = ns_tgid(t);
 		BPF_CORE_READ_INTO(&fresh.comm, t, comm);
-		if (!bpf_map_update_elem(&denials, k, &fresh, BPF_NOEXIST))
+		more = !bpf_map_update_elem(&denials, k, &fresh, BPF_NOEXIST);
+		if (more)
 			__sync_fetch_and_add(&use->entries, 1);
 		d = bpf_map_lookup_elem(&denials, k);
 		if (!d) {
@@ -179,4 +197,6 @@ static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 	}
 	__sync_fetch_and_add(&d->count, 1);
 	d->last = now;
+	if (more)
+		tell_denial(k->cgroup, now);
 }

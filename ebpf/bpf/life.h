@@ -11,7 +11,7 @@ int BPF_PROG(process_exec, struct task_struct *t, int old_pid, struct linux_binp
 	struct record *r;
 	__u64 id = 0;
 
-	c = find(memory_css(t), &id);
+	c = find(t, &id);
 	if (!c)
 		return 0;
 	r = begin(KIND_EXEC, id, c, t);
@@ -39,7 +39,7 @@ int BPF_PROG(process_exit, struct task_struct *t)
 		denied_thread(t);
 		return 0;
 	}
-	c = find(memory_css(t), &id);
+	c = find(t, &id);
 	if (!c)
 		return 0;
 	r = begin(KIND_EXIT, id, c, t);

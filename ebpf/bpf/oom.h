@@ -147,7 +147,7 @@ static __always_inline int victim(struct task_struct *t, bool dying)
 	struct record *r;
 	__u64 id = 0;
 
-	c = find(css, &id);
+	c = find_below(css, &id);
 	if (!c)
 		return 0;
 	r = begin(KIND_OOM, id, c, t);

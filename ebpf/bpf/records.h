@@ -10,7 +10,9 @@ enum kind {
 	KIND_EXEC = 2,
 	KIND_EXIT = 3,
 	KIND_SIGNAL = 4,
-	KINDS = 5,
+	/* The container's ledger has a line more; it is not told which, nor about whom. */
+	KIND_DENIAL = 5,
+	KINDS = 6,
 };
 
 enum flag {

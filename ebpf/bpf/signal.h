@@ -49,7 +49,7 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 	}
 	if (result != 0) /* TRACE_SIGNAL_DELIVERED; else ignored or pending already */
 		return 0;
-	c = find(memory_css(t), &id);
+	c = find(t, &id);
 	if (!c)
 		return 0;
 	r = begin(KIND_SIGNAL, id, c, t);

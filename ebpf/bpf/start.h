@@ -72,11 +72,11 @@ static __always_inline void began(struct record *r, struct task_struct *t)
 
 static __always_inline void listens(struct listener *l)
 {
-	struct task_struct *t = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *t = bpf_get_current_task_btf();
 	struct start *s;
 	__u64 id = 0;
 
-	if (!find(memory_css(t), &id))
+	if (!find(t, &id))
 		return;
 	s = bpf_map_lookup_elem(&starts, &id);
 	if (!s || s->listen)

@@ -29,7 +29,39 @@ static __always_inline __u64 css_id(struct cgroup_subsys_state *css)
 	return BPF_CORE_READ(css, cgroup, kn, id);
 }
 
-static __always_inline struct container *find(struct cgroup_subsys_state *css, __u64 *id)
+/* As memory_css, for a task that the verifier knows: a tracepoint's argument or the
+ * running one. These loads are checked by it and cost one instruction each. */
+static __always_inline struct cgroup_subsys_state *memory_of(struct task_struct *t)
+{
+	unsigned int i = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+	struct css_set *set = t->cgroups;
+	struct cgroup_subsys_state **base = __builtin_preserve_access_index(&set->subsys[0]);
+
+	return base[i];
+}
+
+/* The container that such a task belongs to, and its id. A host's process pays for this
+ * at each of its execs and ends, so it is plain loads to the last. */
+static __always_inline struct container *find(struct task_struct *t, __u64 *id)
+{
+	struct cgroup_subsys_state *css = memory_of(t);
+	struct container *c;
+	int i;
+
+	for (i = 0; i < DEPTH; i++) {
+		if (!css)
+			return 0;
+		*id = css->cgroup->kn->id;
+		c = bpf_map_lookup_elem(&containers, id);
+		if (c)
+			return c;
+		css = css->parent;
+	}
+	return 0;
+}
+
+/* The same for a task that is only an address. */
+static __always_inline struct container *find_below(struct cgroup_subsys_state *css, __u64 *id)
 {
 	struct container *c;
 	int i;
