@@ -76,7 +76,8 @@ func calls(e *Evidence) []Fact {
 func (c call) failure(recovered bool) Fact {
 	at, class, endpoint := c.root, "", c.root.Text("vitrine.image.endpoint")
 	for {
-		if t := at.Text("error.type"); t != "" && t == strings.ToLower(t) {
+		// A room's own word says more than one that all rooms share, however deep that is.
+		if t := at.Text("error.type"); t != "" && t == strings.ToLower(t) && (class == "" || shared[class] || !shared[t]) {
 			class = t
 		}
 		endpoint = cmp.Or(at.Text("vitrine.image.endpoint"), endpoint)

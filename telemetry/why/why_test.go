@@ -106,6 +106,12 @@ var cases = []struct {
 	{"a registry's word for an image that another step lacks", "volume.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
 		step("1", "", "CreateContainer", 0, 50, failed(`image "app:1" at /model: not found: image "app:1"`, "")),
 		step("2", "1", "lifecycle.volumes", 0, 50, failed(`image "app:1" at /model: not found: image "app:1"`, "notfound")))}}},
+	{"an image that is not there is no registry's fault", "image.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`step image: create container: not found: image "app:1"`, "")),
+		step("2", "1", "lifecycle.create_container", 0, 50, failed(`step image: create container: not found: image "app:1"`, "notfound")))}}},
+	{"a room's own word stands above the shared one of its step", "image.auth", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 50, failed("authentication required", "")), step("2", "1", "image.pull", 0, 50, failed("authentication required", "auth")),
+		step("3", "2", "image.manifest", 0, 50, failed("authentication required", "denied")))}}},
 	{"a step's own word where the message has none", "quota.spent", why.Evidence{Traces: []*waterfall.Trace{trace(
 		step("1", "", "CreateContainer", 0, 50, failed("no", "")), step("2", "1", "quota.assign", 0, 50, failed("no", "spent")))}}},
 	{"SIGKILL when the grace was over", "stop.killed", why.Evidence{

@@ -113,10 +113,15 @@ var known = map[string]string{
 	"disk": "the disk is full or broken", "limit": "a bound was hit", "cancel": "the caller gave up",
 }
 
+// shared are the classes that any room's step may carry: those of the sentinel errors.
+var shared = map[string]bool{"cancel": true, "timeout": true, "notfound": true, "exists": true, "invalid": true, "state": true,
+	"unsupported": true, "unavailable": true, "exhausted": true, "denied": true}
+
 // classify names a failure: where it lies, what it is, and that in words. class is the
 // step's own word for it; empty if it has none.
 func classify(step, class, text string) (name, words string) {
 	where, _ := area(step)
+	pulling := where == "image" || where == "unpack"
 	if !slices.Contains([]string{"image", "unpack", "rootfs", "network", "volume"}, where) { // they quote other people's words
 		own := names.ReplaceAllString(text, "")
 		for _, t := range things {
@@ -126,7 +131,7 @@ func classify(step, class, text string) (name, words string) {
 			}
 		}
 	}
-	if said, ok := known[class]; ok && (where == "image" || where == "unpack") {
+	if said, ok := known[class]; ok && pulling { // elsewhere the same word is not a registry's
 		return where + "." + class, said
 	}
 	for _, c := range classes {
