@@ -92,48 +92,67 @@ static __always_inline bool locked(struct mem_cgroup *m)
 	return bpf_core_field_exists(m->oom_lock) && BPF_CORE_READ(m, oom_lock);
 }
 
+/* A search for the level that ran out, from the victim's group upwards. css and asker are
+ * addresses: the group looked at and that of the task that asked for memory. */
+struct search {
+	__u64 css, asker;
+	__u64 marked;
+	__u32 level, marked_level;
+	__u32 found;
+};
+
+/* step looks at one level and says whether the search is over. It is global for the
+ * reason that below is: inlined, the verifier of Linux 6.1 follows every combination of
+ * what the levels may be, and gives up after a million instructions. */
+__noinline int step(struct search *s, struct record *r)
+{
+	struct cgroup_subsys_state *css;
+	int inside, how;
+	__u64 id;
+
+	if (!s || !r || !s->css)
+		return 1;
+	css = (struct cgroup_subsys_state *)s->css;
+	id = css_id(css);
+	if (s->level == LEVEL_CONTAINER)
+		s->level = LEVEL_ABOVE;
+	if (id == r->cgroup)
+		s->level = LEVEL_CONTAINER;
+	inside = below(s->asker, id);
+	how = inside || !s->found ? full((__u64)css) : 0;
+	if (how) {
+		describe_level(r, (struct mem_cgroup *)css, s->level);
+		if (how == FULL_WITH_SWAP)
+			r->flags |= FLAG_SWAP;
+		s->found = 1;
+		if (inside) {
+			r->flags &= ~FLAG_OUTSIDE;
+			s->marked = 0;
+			return 1;
+		}
+		r->flags |= FLAG_OUTSIDE;
+	}
+	if (inside && locked((struct mem_cgroup *)css)) {
+		s->marked = s->css;
+		s->marked_level = s->level;
+	}
+	s->css = (__u64)BPF_CORE_READ(css, parent);
+	return 0;
+}
+
 /* which finds the level that ran out: the first ancestor that is full and has the
  * task that asked for memory below it; else the highest that is marked by the kill;
  * else the first that is full. */
 static __always_inline void which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
 {
-	__u32 level = LEVEL_BELOW, marked_level = 0;
-	struct cgroup_subsys_state *marked = 0;
-	bool found = 0;
+	struct search s = { .css = (__u64)css, .asker = (__u64)asker, .level = LEVEL_BELOW };
 	int i;
 
-	for (i = 0; i < DEPTH; i++) {
-		__u64 id;
-
-		if (!css)
+	for (i = 0; i < DEPTH; i++)
+		if (step(&s, r))
 			break;
-		id = css_id(css);
-		if (level == LEVEL_CONTAINER)
-			level = LEVEL_ABOVE;
-		if (id == r->cgroup)
-			level = LEVEL_CONTAINER;
-		bool inside = below((__u64)asker, id);
-		int how = inside || !found ? full((__u64)css) : 0;
-
-		if (how) {
-			describe_level(r, (struct mem_cgroup *)css, level);
-			if (how == FULL_WITH_SWAP)
-				r->flags |= FLAG_SWAP;
-			found = 1;
-			if (inside) {
-				r->flags &= ~FLAG_OUTSIDE;
-				return;
-			}
-			r->flags |= FLAG_OUTSIDE;
-		}
-		if (inside && locked((struct mem_cgroup *)css)) {
-			marked = css;
-			marked_level = level;
-		}
-		css = BPF_CORE_READ(css, parent);
-	}
-	if (marked) {
-		describe_level(r, (struct mem_cgroup *)marked, marked_level);
+	if (s.marked) {
+		describe_level(r, (struct mem_cgroup *)s.marked, s.marked_level);
 		r->flags &= ~FLAG_OUTSIDE;
 	}
 }
