@@ -31,7 +31,7 @@ UPGRADES ?= 20
 MKILLS   ?= 1000
 OOMKILLS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -136,8 +136,11 @@ deps: ## write the reviewed import list of the monitor anew and show what change
 	CGO_ENABLED=0 $(GO) test -count=1 ./test/deps -args -update
 	@git diff --stat -- docs/deps || true
 
-test-vm: packages build ## the end-to-end tests in a guest with cgroup v2 and systemd
-	@test/rig/test-vm
+test-vm: packages build ## the end-to-end tests in guests with cgroup v2 and systemd: every kernel, driver and handler
+	@TAGS=$(TAGS) test/rig/test-vm
+
+test-vm-short: packages build ## what of them depends on the kernel, as CI has time for
+	@TAGS=$(TAGS) test/rig/test-vm --short
 
 clean: ## remove what was built
 	rm -rf $(BIN)

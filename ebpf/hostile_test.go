@@ -96,7 +96,7 @@ func hostile(dir string) []action {
 	refused(unix.SYS_CONNECT, unix.EACCES, "", func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 		check(err)
-		unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{255, 255, 255, 255}})
+		unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 255, 255, 255}})
 	})
 	refused(unix.SYS_WRITE, unix.EPERM, "", func() {
 		fd, err := unix.MemfdCreate("sealed", unix.MFD_ALLOW_SEALING)

@@ -31,6 +31,8 @@ const (
 // reads, lists stay quick while pods come and go, every reader sees every exit, and
 // the daemon does not grow.
 func TestCrowdIsListedQuicklyWhilePodsComeAndGo(t *testing.T) {
+	factor, emulated := harness.Emulated()
+	crowdContainers, crowdLists := crowdContainers/factor, crowdLists/factor
 	n := start(t, harness.Options{LogLevel: "info"})
 	n.ctx = harness.Context(t, 5*time.Minute)
 	n.must(n.Stop())
@@ -96,7 +98,7 @@ func TestCrowdIsListedQuicklyWhilePodsComeAndGo(t *testing.T) {
 	p50, p99 := took[len(took)/2], took[len(took)*99/100]
 	grown := residentBytes(t, n.PID()) - before
 	t.Logf("%d lists of %d containers: p50 %v, p99 %v; the daemon grew by %d KiB", len(took), crowdContainers, p50, p99, grown>>10)
-	if limit := harness.Scale(500 * time.Millisecond); p99 > limit {
+	if limit := harness.Scale(500 * time.Millisecond); p99 > limit && !emulated {
 		t.Errorf("p99 of a list is %v, more than %v", p99, limit)
 	}
 	if grown > 64<<20 {

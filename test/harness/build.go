@@ -63,10 +63,22 @@ func Root() (string, error) {
 	}
 }
 
+// DisposableEnv says that the machine is the tests' own: they may run it out of memory
+// and give it swap.
+const DisposableEnv = "VITRINE_TEST_DISPOSABLE"
+
+// Disposable says whether the machine is the tests' own.
+func Disposable() bool { return os.Getenv(DisposableEnv) != "" }
+
+// Emulated says that time means nothing here, so nothing is judged by it, and that work
+// is slow, so the amount of it may be divided by the factor.
+func Emulated() (factor int, yes bool) {
+	n, err := strconv.Atoi(os.Getenv(SlowEnv))
+	return max(n, 1), err == nil && n > 1
+}
+
 // Scale multiplies a time limit by the factor of SlowEnv, 1 without one.
 func Scale(d time.Duration) time.Duration {
-	if n, err := strconv.Atoi(os.Getenv(SlowEnv)); err == nil && n > 1 {
-		return d * time.Duration(n)
-	}
-	return d
+	factor, _ := Emulated()
+	return d * time.Duration(factor)
 }
