@@ -87,6 +87,24 @@ func TestPID1ThatSharedTheVictimsMemory(t *testing.T) {
 	}
 }
 
+func TestSwapThatIsUsedUpIsTold(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		limit func(*ebpf.OOMKill)
+		says  bool
+	}{
+		{"v2, full", func(k *ebpf.OOMKill) { k.Swapped, k.SwapUsage, k.SwapLimit = 8*mib, 9*mib, 10*mib }, true},
+		{"v2, room left", func(k *ebpf.OOMKill) { k.Swapped, k.SwapUsage, k.SwapLimit = 8*mib, 4*mib, 10*mib }, false},
+		{"v2, no limit of swap", func(k *ebpf.OOMKill) { k.Swapped, k.SwapUsage, k.SwapLimit = 8*mib, 9*mib, 1<<63-4096 }, false},
+		{"v1, no swap granted", func(k *ebpf.OOMKill) { k.SwapUsage, k.SwapLimit = 20*mib, 20*mib }, false},
+	} {
+		e := oom.Evidence{Observed: true, Last: ofInit(kill(initTask(), c.limit)), Signal: 9, ExitCode: 137}
+		if v := oom.Verdict(e); v.Reason != oom.Killed || strings.Contains(v.Message, "swap, of which it may have 10Mi, used up") != c.says {
+			t.Errorf("%s: %s", c.name, v.Message)
+		}
+	}
+}
+
 // A kill that the cgroup counted and no record tells of makes a SIGKILL of unknown
 // origin doubtful, and one of known origin not.
 func TestUnrecordedKillIsDoubt(t *testing.T) {

@@ -60,7 +60,11 @@ func unseen(e Evidence) Result {
 func byCounter(e Evidence) Result {
 	c := e.Counter
 	if !c.Known || c.After < c.Before {
-		return Result{Sure: e.Phase == Exited && e.Signal != sigKill}
+		r := Result{Sure: e.Phase == Exited && e.Signal != sigKill}
+		if e.Phase == Exited && e.Signal == sigKill && !sentByTask(e.Last) {
+			r.Message = "ended by SIGKILL; who sent it was not observed, and whether it was the OOM killer is not known: its cgroup's counter could not be read"
+		}
+		return r
 	}
 	r := Result{Kills: c.After - c.Before}
 	switch {
@@ -114,6 +118,9 @@ func level(k *ebpf.OOMKill, pod uint64) Level {
 
 func killedMessage(r Result, kill *ebpf.Record) string {
 	s := fmt.Sprintf("the container was killed because %s", ranOut(r))
+	if swapUsedUp(kill.OOM) {
+		s += fmt.Sprintf(" with its swap, of which it may have %s, used up", size(kill.OOM.SwapLimit))
+	}
 	if kill.OOM.Group {
 		s += ", and the limit's processes are killed together"
 	}
@@ -132,6 +139,20 @@ func killedMessage(r Result, kill *ebpf.Record) string {
 	}
 	return s
 }
+
+// swapUsedUp says that memory ran out when there was no more swap, either. That of cgroup
+// v2 is counted apart from memory; v1 counts both together, and where no swap is granted
+// that limit is reached with the other one and nothing of the victim is in swap.
+func swapUsedUp(k *ebpf.OOMKill) bool {
+	return !k.Swap && k.Swapped > 0 && k.SwapLimit > 0 && k.SwapLimit < noLimit && k.SwapUsage+swapBatch >= k.SwapLimit
+}
+
+const (
+	// noLimit is beyond what a counter can hold (PAGE_COUNTER_MAX, include/linux/page_counter.h).
+	noLimit = 1 << 62
+	// swapBatch is how much swap a cgroup may be refused at once: a huge page's.
+	swapBatch = 2 << 20
+)
 
 func childMessage(e Evidence, r Result) string {
 	who := fmt.Sprintf("its process %q (pid %d)", r.Victim.Comm, r.Victim.ContainerPID)

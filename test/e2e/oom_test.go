@@ -1,19 +1,25 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
+	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
@@ -58,11 +64,13 @@ func (n *node) waitKills(id string, want int) []pod.OOMKill {
 // running and says so.
 type oomCase struct {
 	name string
-	// needs names a file of the kernel's without which the case cannot be.
-	needs, why string
-	play       func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) (id string)
-	reason     string
-	code       int32
+	// needs prepares what the case cannot be without, or says what is missing; unlike
+	// tells that the limit is not the ordinary one.
+	needs  func(t *testing.T) (missing string)
+	unlike bool
+	play   func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) (id string)
+	reason string
+	code   int32
 	// says is part of the message; level and init are of the latest kill.
 	says  string
 	level string
@@ -129,7 +137,7 @@ var oomMatrix = []oomCase{
 			n.must(n.cri.Stop(n.ctx, id, 60))
 			return id
 		}},
-	{name: "6 group kill", needs: "/sys/fs/cgroup/cgroup.controllers", why: "memory.oom.group is of cgroup v2", reason: "OOMKilled", code: 137, says: "killed together", level: "container", init: true,
+	{name: "6 group kill", needs: groupKill, reason: "OOMKilled", code: 137, says: "killed together", level: "container", init: true,
 		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
 			c := n.hungry(p, "c", 32, "/bin/sh", "-c", hogAndSay+"sleep 1000")
 			c.Linux.Resources.Unified = map[string]string{"memory.oom.group": "1"}
@@ -138,7 +146,17 @@ var oomMatrix = []oomCase{
 			return id
 		}},
 	{name: "9 kill -9 after a child's kill", reason: "Error", code: 137, says: "SIGKILL", level: "container", play: afterChild(hogAndSay+"sleep 1000; true", killInit)},
-	{name: "11 swap limit", needs: "/sys/fs/cgroup/swap-is-on", why: "the host has no swap", reason: "OOMKilled", code: 137, says: "memory and swap", level: "container", init: true,
+	{name: "8 the node runs out of memory", needs: ownMachine, unlike: true, reason: "OOMKilled", code: 137, says: "the node ran out of memory", level: "global", init: true,
+		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
+			var info unix.Sysinfo_t
+			n.must(unix.Sysinfo(&info))
+			c := n.hungry(p, "c", 0, "/bin/payload", "hog", strconv.FormatUint(info.Totalram*uint64(info.Unit)>>20, 10))
+			c.Linux.Resources.OomScoreAdj = 1000
+			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
+			n.exited(id)
+			return id
+		}},
+	{name: "11 swap limit", needs: swap, unlike: true, reason: "OOMKilled", code: 137, says: "swap", level: "container", init: true,
 		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
 			c := n.hungry(p, "c", 32, "/bin/payload", "hog", "96")
 			c.Linux.Resources.MemorySwapLimitInBytes = 64 << 20
@@ -148,22 +166,63 @@ var oomMatrix = []oomCase{
 		}},
 }
 
-// swapIsOn is a probe that no single file answers.
-func swapIsOn() bool {
+// groupKill: the file is in every cgroup of the memory controller's second version but the root.
+func groupKill(t *testing.T) string {
+	found, err := filepath.Glob("/sys/fs/cgroup/*/memory.oom.group")
+	if err == nil && len(found) > 0 {
+		return ""
+	}
+	return "memory.oom.group, which is of the memory controller of cgroup v2"
+}
+
+func ownMachine(*testing.T) string {
+	if harness.Disposable() {
+		return ""
+	}
+	return "a machine that may run out of memory: " + harness.DisposableEnv + " says that this one may"
+}
+
+// swap has some: the machine's, or on a machine of the tests' own a file's until the
+// test ends. Its header is that of mkswap (union swap_header, include/linux/swap.h).
+func swap(t *testing.T) string {
 	raw, err := os.ReadFile("/proc/swaps")
-	return err == nil && strings.Count(string(raw), "\n") > 1
+	if err != nil {
+		return "swap in the kernel"
+	}
+	if strings.Count(string(raw), "\n") > 1 {
+		return ""
+	}
+	if missing := ownMachine(t); missing != "" {
+		return "swap, or " + missing
+	}
+	const size = 128 << 20
+	file := filepath.Join(t.TempDir(), "swap")
+	pages := make([]byte, size)
+	page := os.Getpagesize()
+	binary.NativeEndian.PutUint32(pages[1024:], 1)
+	binary.NativeEndian.PutUint32(pages[1028:], uint32(size/page-1))
+	copy(pages[page-10:], "SWAPSPACE2")
+	if err := os.WriteFile(file, pages, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := harness.Must(unix.BytePtrFromString(file))(t)
+	if _, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(path)), 0, 0); errno != 0 {
+		return "swap: swapon " + file + ": " + errno.Error()
+	}
+	t.Cleanup(func() {
+		if _, _, errno := unix.Syscall(unix.SYS_SWAPOFF, uintptr(unsafe.Pointer(path)), 0, 0); errno != 0 {
+			t.Errorf("swapoff: %v", errno)
+		}
+	})
+	return ""
 }
 
 func (c oomCase) skip(t *testing.T) {
-	switch {
-	case strings.HasSuffix(c.needs, "swap-is-on"):
-		if !swapIsOn() {
-			t.Skip(c.why)
-		}
-	case c.needs != "":
-		if _, err := os.Stat(c.needs); err != nil {
-			t.Skip(c.why)
-		}
+	if c.needs == nil {
+		return
+	}
+	if missing := c.needs(t); missing != "" {
+		t.Skip("this case needs " + missing)
 	}
 }
 
@@ -206,8 +265,12 @@ func TestOOMVerdictMatrix(t *testing.T) {
 			if strings.ContainsAny(s.Message, "\n") {
 				t.Errorf("not one line: %q", s.Message)
 			}
-			k := m.waitKills(id, 1)[0]
-			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && tc.needs == "" || k.Victim.Command == "" || k.Anon == 0 || k.Likely {
+			kills := m.waitKills(id, 1)
+			k := kills[0]
+			if i := slices.IndexFunc(kills, func(k pod.OOMKill) bool { return k.Init }); i >= 0 {
+				k = kills[i] // of those killed together
+			}
+			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || k.Anon == 0 || k.Likely {
 				t.Errorf("kill on record: %+v", k)
 			}
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
@@ -251,6 +314,35 @@ func TestOOMVerdictMatrix(t *testing.T) {
 		}
 		m.must(n.cri.RemovePod(n.ctx, sandbox))
 	})
+	t.Run("10 at once after the start", func(t *testing.T) {
+		m := *n
+		m.TB = t
+		p := n.HostPod("oomsoon")
+		sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+		var ids []string
+		for i := range 8 {
+			ids = append(ids, harness.Must(n.cri.Create(n.ctx, sandbox, p, n.hungry(p, "c"+strconv.Itoa(i), 32, "/bin/payload", "hog", "64")))(t))
+		}
+		var started sync.WaitGroup
+		for _, id := range ids {
+			started.Go(func() {
+				if err := n.cri.Start(n.ctx, id); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		started.Wait()
+		for _, id := range ids {
+			m.exited(id)
+			s := harness.Must(n.cri.Status(n.ctx, id))(t)
+			k := m.waitKills(id, 1)
+			if s.Reason != "OOMKilled" || s.ExitCode != 137 || len(k) != 1 || !k[0].Init || k[0].Level != "container" {
+				t.Errorf("reason %q code %d message %q kills %+v", s.Reason, s.ExitCode, s.Message, k)
+			}
+			t.Logf("killed %v after its start", k[0].At.Sub(time.Unix(0, s.StartedAt)))
+		}
+		m.must(n.cri.RemovePod(n.ctx, sandbox))
+	})
 	t.Run("12 limit too small to start", func(t *testing.T) {
 		m := *n
 		m.TB = t
@@ -264,6 +356,16 @@ func TestOOMVerdictMatrix(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), "memory limit 614400 below runtime minimum") {
 			t.Errorf("said: %v", err)
+		}
+		// The smallest that is taken starts, or says that it is too small.
+		c = n.hungry(p, "smallest", 0, "/bin/payload", "wait")
+		c.Linux.Resources.MemoryLimitInBytes = spec.DefaultMinMemory
+		id, err = n.cri.Create(n.ctx, sandbox, p, c)
+		if err == nil {
+			err = n.cri.Start(n.ctx, id)
+		}
+		if err != nil && !strings.Contains(err.Error(), "is too small to start a container") {
+			t.Errorf("with %d bytes: %v", c.Linux.Resources.MemoryLimitInBytes, err)
 		}
 		m.must(n.cri.RemovePod(n.ctx, sandbox))
 	})
@@ -286,7 +388,9 @@ func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
 			if s.ExitCode != tc.code || s.Reason != tc.reason && !unknown {
 				t.Errorf("reason %q code %d message %q, want %q or unknown", s.Reason, s.ExitCode, s.Message, tc.reason)
 			}
-			if !strings.Contains(s.Message, "OOM") && !strings.Contains(s.Message, "memory ran out") {
+			// systemd removes a scope, and with it the counters, with its last process.
+			counted := n.Options.CgroupDriver != "systemd"
+			if counted && !strings.Contains(s.Message, "OOM") && !strings.Contains(s.Message, "memory ran out") {
 				t.Errorf("the kill is not told: %q", s.Message)
 			}
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
