@@ -38,7 +38,7 @@ func main() {
 	var o options
 	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
 	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent; nothing else")
-	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull")
+	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
 	flag.IntVar(&o.pods, "pods", 30, "pod cycles per turn and cell")
@@ -73,6 +73,7 @@ var parts = []part{
 	{"logs", measureLogs},
 	{"density", measureDensity},
 	{"pull", measurePull},
+	{"steps", measureSteps},
 }
 
 func bench(ctx context.Context, o options) (err error) {
@@ -121,6 +122,9 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	r.print(os.Stdout, targets)
+	if err := r.steps.print(os.Stdout); err != nil {
+		return err
+	}
 	if o.json != "" {
 		return r.writeJSON(o.json)
 	}
@@ -141,7 +145,7 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 	if err != nil {
 		return nil, closeAll, err
 	}
-	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, close: d.Close})
+	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, trace: d.Trace, close: d.Close})
 	if err := d.Start(ctx); err != nil {
 		return targets, closeAll, err
 	}

@@ -14,6 +14,7 @@ import (
 // report collects samples by metric, target and round. It is safe for concurrent use.
 type report struct {
 	round int // set between rounds only
+	steps steps
 
 	mu      sync.Mutex // guards the fields below
 	metrics []string   // in order of their first sample
@@ -33,7 +34,7 @@ const (
 const kernel = "kernel"
 
 func newReport() *report {
-	return &report{units: map[string]string{}, samples: map[string]map[string]map[int][]float64{}}
+	return &report{units: map[string]string{}, samples: map[string]map[string]map[int][]float64{}, steps: steps{byPath: map[string]*step{}}}
 }
 
 func (r *report) add(target, metric, unit string, value float64) {

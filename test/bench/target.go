@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
@@ -30,6 +31,8 @@ type target struct {
 	network  bool   // pods can have a network
 	daemon   int    // pid of who listens on the socket
 	close    func() error
+	// trace asks a daemon of ours for a trace; nil for peers.
+	trace func(context.Context, string) (*waterfall.Trace, error)
 }
 
 func openPeer(ctx context.Context, socket string) (*target, error) {
