@@ -44,7 +44,15 @@ const (
 	// it is not open, the init writes such an error to its standard error. (OpExec
 	// waits for the execve itself and answers with its error.)
 	ExecFD = 5
+	// GateFD is the read end of a pipe. Where it is open, the launcher starts while its
+	// request is still being written: it reads that only when a byte has come through
+	// the pipe. End of file without one means that it is not wanted any more.
+	GateFD = 6
 )
+
+// StepWait is the name of the step in which the launcher waited for its request; it
+// follows launch.init where GateFD was open.
+const StepWait = "launch.wait"
 
 // Environ is the environment that suits the launcher: it lives for milliseconds, so
 // it collects no garbage, and one thread reads the init's progress while the other works.

@@ -121,6 +121,13 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	}
 	undo.add("record", func(context.Context) error { return m.forgetContainer(e, false) })
 
+	// The monitor and the launcher begin now, beside what they will need.
+	early, err := client.StartEarly(ctx, plan.spawn(telemetry.Traceparent(ctx)))
+	if err != nil {
+		return err
+	}
+	undo.add("early monitor", func(context.Context) error { return early.Cancel() })
+
 	op.enter("rootfs")
 	undo.add("rootfs", func(ctx context.Context) error { return m.images.RemoveRootfs(ctx, string(c.ID)) })
 	rootfs, err := m.images.CreateRootfs(ctx, rootfsRequest(sb, c))
@@ -166,7 +173,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 	op.enter("monitor.create")
-	monitor, created, err := client.Start(ctx, plan.spawn(telemetry.Traceparent(ctx)))
+	monitor, created, err := early.Proceed()
 	if err != nil {
 		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, launchError(err)))
 	}

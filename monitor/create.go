@@ -9,13 +9,14 @@ import (
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
-// create makes the container; the answer comes when the launcher has answered.
-func (m *monitor) create(c *conn, msg *wire.Message) {
+// create makes the container; the answer comes when the launcher has answered. A gate
+// that came along is the launcher's: it begins when the daemon lets it.
+func (m *monitor) create(c *conn, msg *wire.Message, fds *descriptors) {
 	m.report.begun = now()
 	m.asked = msg.Flags
 	err := m.prepare(msg)
 	if err == nil {
-		err = m.launchInit(c, msg.ID)
+		err = m.launchInit(c, msg.ID, fds.take())
 	}
 	if err != nil {
 		m.answerCreate(c, msg.ID, launch.Reply{Error: err}, nil)
@@ -59,9 +60,11 @@ func protect(adj int) {
 	write(fd, strconv.AppendInt(nil, int64(adj), 10))
 }
 
-// launchInit makes the standard streams and runs the launcher with them.
-func (m *monitor) launchInit(c *conn, id uint32) *launch.Error {
+// launchInit makes the standard streams and runs the launcher with them. It takes gate
+// over, -1 for none.
+func (m *monitor) launchInit(c *conn, id uint32, gate int) *launch.Error {
 	ends, err := m.openStreams()
+	ends.gate = gate
 	defer ends.close()
 	if err == nil && m.config.ExecFifo != "" {
 		var pipe [2]int
@@ -199,7 +202,7 @@ func (s *shutdown) remove() {
 		s.finish(nil)
 		return
 	}
-	_, err := s.m.launch(s.m.config.DeleteRequest, streams{-1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
+	_, err := s.m.launch(s.m.config.DeleteRequest, streams{-1, -1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
 		s.finish(reply.Error)
 	})
 	if err != nil {

@@ -28,8 +28,9 @@ type run struct {
 }
 
 // streams are what a launcher is given: the process's standard streams, the write
-// end of the exec pipe. -1 is /dev/null for the streams, nothing for exec.
-type streams struct{ stdin, stdout, stderr, exec int }
+// end of the exec pipe, the read end of the gate. -1 is /dev/null for the streams,
+// nothing for exec and gate.
+type streams struct{ stdin, stdout, stderr, exec, gate int }
 
 // launch starts vitrine-launch with the request at path. The caller keeps the streams.
 func (m *monitor) launch(path string, s streams, terminal bool, tail *tail, done func(*run, launch.Reply)) (*run, *launch.Error) {
@@ -60,7 +61,7 @@ func (r *run) spawn(path string, s streams, terminal bool) (pid int, err error) 
 	r.reply = pipe[0]
 	syscall.SetNonblock(r.reply, true)
 	const none = ^uintptr(0)
-	files := [...]uintptr{uintptr(null), uintptr(null), uintptr(null), launch.ReplyFD: uintptr(pipe[1]), launch.ConsoleFD: none, launch.ExecFD: none}
+	files := [...]uintptr{uintptr(null), uintptr(null), uintptr(null), launch.ReplyFD: uintptr(pipe[1]), launch.ConsoleFD: none, launch.ExecFD: none, launch.GateFD: none}
 	for i, fd := range [...]int{s.stdin, s.stdout, s.stderr} {
 		if fd >= 0 {
 			files[i] = uintptr(fd)
@@ -76,6 +77,9 @@ func (r *run) spawn(path string, s streams, terminal bool) (pid int, err error) 
 	}
 	if s.exec >= 0 {
 		files[launch.ExecFD] = uintptr(s.exec)
+	}
+	if s.gate >= 0 {
+		files[launch.GateFD] = uintptr(s.gate)
 	}
 	if r.m.environ == nil {
 		r.m.environ = append(launch.Environ(), "PATH="+r.m.config.Path)

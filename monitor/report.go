@@ -68,6 +68,13 @@ func (r *reporter) add(in context, spans ...otlp.Span) {
 
 // created reports monitor.create: the time since the daemon was asked, with the
 // launcher's steps as children. The gaps around them have names too.
+//
+// A launcher that had to wait for its request began beside the daemon's own steps. What
+// came before the wait is then reported as monitor.ready, and the wait is nobody's: it is
+// the daemon's time, and a slow step there must not look like a slow monitor.
+//
+//	daemon    ─record──rootfs──spec──bundle─┐
+//	monitor     └boot─prepare─spawn─init────┴(wait)─request─spec…   monitor.ready, monitor.create
 func (r *reporter) created(reply launch.Reply) {
 	if !r.wanted(r.creation) {
 		return
@@ -81,10 +88,20 @@ func (r *reporter) created(reply launch.Reply) {
 		r.launched = end
 	}
 	root.Ints = []otlp.Int{{Key: "process.pid", Value: int64(syscall.Getpid())}, {Key: "vitrine.init.pid", Value: int64(reply.PID)}}
+	ready, steps := root, reply.Steps
+	waited := len(steps) > 1 && steps[1].Name == launch.StepWait
+	if waited {
+		ready.ID, ready.Name, ready.End, ready.Ints = newID(), "monitor.ready", steps[1].Start, nil
+		root.Start = steps[1].End
+	}
 	spans := []otlp.Span{root,
-		childSpan(&root, "monitor.boot", root.Start, r.begun),
-		childSpan(&root, "monitor.prepare", r.begun, r.launched)}
-	spans, after := launcherSteps(spans, &root, r.launched, reply.Steps)
+		childSpan(&ready, "monitor.boot", ready.Start, r.begun),
+		childSpan(&ready, "monitor.prepare", r.begun, r.launched)}
+	if waited {
+		spans, _ = launcherSteps(append(spans, ready), &ready, r.launched, steps[:1])
+		steps, r.launched = steps[2:], root.Start
+	}
+	spans, after := launcherSteps(spans, &root, r.launched, steps)
 	spans = append(spans, childSpan(&root, "monitor.adopt", after, end))
 	if reply.Error != nil {
 		spans[0].Error = reply.Error.Message
@@ -111,7 +128,7 @@ func childSpan(of *otlp.Span, name string, start, end int64) otlp.Span {
 // the launcher took to begin. A step that lies within an earlier one is that one's
 // child. It returns when the last of them ended.
 func launcherSteps(spans []otlp.Span, root *otlp.Span, launched int64, list []launch.Step) (_ []otlp.Span, end int64) {
-	if len(list) > 0 {
+	if len(list) > 0 && list[0].Start > launched {
 		spans = append(spans, childSpan(root, "monitor.spawn", launched, list[0].Start))
 	}
 	first, end := len(spans), launched

@@ -31,12 +31,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: vitrine-launch REQUEST (a file; the answer goes to descriptor 3)")
 		os.Exit(2)
 	}
-	request, err := read(os.Args[1])
+	gated, err := libct.Await()
+	waited := time.Now()
+	var request launch.Request
+	if err == nil {
+		request, err = read(os.Args[1])
+	}
 	var reply launch.Reply
 	if err != nil {
 		reply.Error = &launch.Error{Step: "launch.request", Kind: launch.KindInvalid, Message: err.Error()}
 	} else {
-		reply = libct.Run(request, libct.Birth(), begun, time.Now())
+		if !gated {
+			waited = time.Time{}
+		}
+		reply = libct.Run(request, libct.Times{Born: libct.Birth(), Main: begun, Waited: waited, Read: time.Now()})
 	}
 	if err := answer(reply); err != nil {
 		fmt.Fprintln(os.Stderr, "vitrine-launch: answer:", err)

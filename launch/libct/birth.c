@@ -24,7 +24,7 @@ __attribute__((constructor(101))) static void born(void)
 {
 	/* The CPU time used so far is what fork, execve and the loader took. */
 	vitrine_birth = now(CLOCK_REALTIME) - now(CLOCK_PROCESS_CPUTIME_ID);
-	for (int fd = 3; fd <= 5; fd++) {
+	for (int fd = 3; fd <= 6; fd++) {
 		struct stat st;
 
 		/* None of these may reach a program that is executed. */

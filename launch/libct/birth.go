@@ -7,14 +7,42 @@ extern int vitrine_pipes;
 */
 import "C"
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/vitrine-runtime/vitrine/launch"
+)
 
 // Birth is when this process was forked (as far as its CPU time tells).
 func Birth() time.Time { return time.Unix(0, int64(C.vitrine_birth)) }
 
-// Given reports whether descriptor fd, 3 to 5, was open when the process began. A
+// Given reports whether descriptor fd, 3 to 6, was open when the process began. A
 // later look could find a file of the Go runtime in its place.
 func Given(fd int) bool { return C.vitrine_given&(1<<fd) != 0 }
 
 // givenPipe is Given and a pipe.
 func givenPipe(fd int) bool { return C.vitrine_pipes&(1<<fd) != 0 }
+
+// errUnwanted: whoever wanted the launcher's work has gone or changed its mind.
+var errUnwanted = errors.New("the request was given up before it was written")
+
+// Await returns when the request may be read, and whether that had to be waited for:
+// see launch.GateFD.
+func Await() (gated bool, err error) {
+	if !givenPipe(launch.GateFD) {
+		return false, nil
+	}
+	gate := os.NewFile(launch.GateFD, "gate")
+	defer gate.Close()
+	var open [1]byte
+	if _, err := io.ReadFull(gate, open[:]); err == io.EOF {
+		return true, errUnwanted
+	} else if err != nil {
+		return true, fmt.Errorf("wait for the request: %w", err)
+	}
+	return true, nil
+}

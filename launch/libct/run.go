@@ -23,13 +23,20 @@ type job struct {
 	failed    string      // the step in which libcontainer failed to start something
 }
 
-// Run does what request asks and answers. Begun is when the process was forked; the
-// steps of the answer cover the time since then. It changes process-wide state
+// Times are when the process was forked, reached main, had waited for its request (zero
+// without a gate) and had read it.
+type Times struct{ Born, Main, Waited, Read time.Time }
+
+// Run does what request asks and answers. The steps of the answer cover the time since
+// the process was forked. It changes process-wide state
 // (working directory, environment, logger) and is for one call per process.
-func Run(request launch.Request, begun, main, read time.Time) launch.Reply {
-	j := &job{request: request, line: newTimeline(begun)}
-	j.line.endAt("launch.init", main.UnixNano())
-	j.line.endAt("launch.request", read.UnixNano())
+func Run(request launch.Request, at Times) launch.Reply {
+	j := &job{request: request, line: newTimeline(at.Born)}
+	j.line.endAt("launch.init", at.Main.UnixNano())
+	if !at.Waited.IsZero() {
+		j.line.endAt(launch.StepWait, at.Waited.UnixNano())
+	}
+	j.line.endAt("launch.request", at.Read.UnixNano())
 	j.line.listen()
 
 	run := j.runNative

@@ -78,17 +78,24 @@ const abortGrace = 10 * time.Second
 // running; a failed launch is a *launch.Error. When ctx ends first, the creation is
 // given up and undone.
 func Start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
-	m, created, err := start(ctx, s)
+	config, err := s.config(ctx)
+	var m *Monitor
+	var created Created
+	if err == nil {
+		m, created, err = start(ctx, s, config, nil)
+	}
 	if err != nil {
 		return nil, Created{}, fmt.Errorf("create container %s: %w", s.ID, err)
 	}
 	return m, created, nil
 }
 
-func start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
-	config, err := s.config(ctx)
-	if err != nil {
-		return nil, Created{}, err
+// start takes gate over, the read end of the launcher's gate or nil.
+func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File) (*Monitor, Created, error) {
+	var files []int
+	if gate != nil {
+		defer gate.Close()
+		files = []int{int(gate.Fd())}
 	}
 	ours, proc, err := s.spawn()
 	if err != nil {
@@ -103,7 +110,7 @@ func start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	if err := placeInCgroup(s.Cgroup, proc.pid); err != nil {
 		return nil, Created{}, errors.Join(err, m.abandon())
 	}
-	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Flags: wire.FlagLend, Body: config.Append(nil)}, nil)
+	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Flags: wire.FlagLend, Body: config.Append(nil)}, files)
 	m.borrow(reply.Flags, fds)
 	if err != nil {
 		if errors.Is(err, ErrLost) {
