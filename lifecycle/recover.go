@@ -34,7 +34,7 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 		m.index.addContainer(c)
 	}
 	m.replayRecords(time.Now())
-	m.takeUpWitness(ctx)
+	m.takeUpWitness()
 	monitors := m.monitors()
 	m.reconnect(ctx, monitors)
 	m.sweep(ctx, damaged, monitors)

@@ -65,7 +65,9 @@ func (w *watched) set(id uint64, known bool) {
 	}
 }
 
+// has waits until it is known what an earlier daemon tracked.
 func (w *watched) has(id uint64) bool {
+	w.settled.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return id != 0 && w.ids[id]
@@ -129,9 +131,9 @@ func (m *Manager) untrack(ctx context.Context, c pod.Container) {
 }
 
 // takeUpWitness learns what an earlier daemon tracked, and forgets what no living
-// container is. A container that is not among it was not observed all its life. If none
-// can be, nobody waits for the witness to be there.
-func (m *Manager) takeUpWitness(ctx context.Context) {
+// container is. A container that is not among it was not observed all its life. The
+// witness may take a second to be there: only who asks about a container waits for it.
+func (m *Manager) takeUpWitness() {
 	if m.witness == nil {
 		return
 	}
@@ -140,10 +142,6 @@ func (m *Manager) takeUpWitness(ctx context.Context) {
 		if c := e.value.Load(); c.State != pod.Exited && c.Evidence.Watched {
 			alive[c.Evidence.Cgroup] = true
 		}
-	}
-	if len(alive) > 0 {
-		m.settleTracked(ctx, alive)
-		return
 	}
 	m.watched.settled.Add(1)
 	m.background(func(ctx context.Context) {

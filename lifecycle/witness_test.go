@@ -98,7 +98,8 @@ func TestNextDaemonForgetsWhoIsGone(t *testing.T) {
 	for _, id := range []uint64{1, 2, 5} {
 		b.tracked[id] = true
 	}
-	m.takeUpWitness(t.Context())
+	m.takeUpWitness()
+	m.watched.settled.Wait()
 	if left, _ := b.Tracked(); !slices.Equal(left, []uint64{1}) {
 		t.Errorf("tracked: %v", left)
 	}
