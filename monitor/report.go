@@ -104,17 +104,29 @@ func (r *reporter) created(reply launch.Reply) {
 	spans, after := launcherSteps(spans, &root, r.launched, steps)
 	spans = append(spans, childSpan(&root, "monitor.adopt", after, end))
 	if reply.Error != nil {
-		spans[0].Error = reply.Error.Message
+		fail(&spans[0], reply.Error)
 		blame(spans, reply.Error)
 	}
 	r.add(r.creation, spans...)
+}
+
+// fail marks a span as failed. Its class is the daemon's word for the same failure.
+func fail(span *otlp.Span, err *launch.Error) {
+	span.Error = err.Message
+	switch err.Kind {
+	case launch.KindInternal:
+	case launch.KindNotFound:
+		span.Class = "notfound"
+	default:
+		span.Class = string(err.Kind)
+	}
 }
 
 // blame puts an error on the step that failed.
 func blame(spans []otlp.Span, err *launch.Error) {
 	for i := len(spans) - 1; i > 0; i-- {
 		if spans[i].Name == err.Step {
-			spans[i].Error = err.Message
+			fail(&spans[i], err)
 			return
 		}
 	}
@@ -157,7 +169,7 @@ func (r *reporter) started(w waiter, end int64, err *launch.Error) {
 	}
 	span := otlp.Span{Trace: in.trace, Parent: in.span, ID: newID(), Name: "monitor.start", Start: w.since, End: end}
 	if err != nil {
-		span.Error = err.Message
+		fail(&span, err)
 	}
 	r.add(in, span)
 	r.tellFirst()
@@ -192,7 +204,7 @@ func (r *reporter) exec(traceparent string, began int64, reply launch.Reply) {
 		Ints: []otlp.Int{{Key: "process.pid", Value: int64(reply.PID)}}}
 	spans, _ := launcherSteps([]otlp.Span{root}, &root, began, reply.Steps)
 	if reply.Error != nil {
-		spans[0].Error = reply.Error.Message
+		fail(&spans[0], reply.Error)
 		blame(spans, reply.Error)
 	}
 	r.add(in, spans...)

@@ -116,12 +116,12 @@ func (d *daemon) build(ctx context.Context) (err error) {
 	ctx, span := telemetry.Start(d.telemetry.Context(ctx), "daemon.start")
 	defer span.End(&err)
 
-	if err := d.startReceiver(); err != nil {
+	if err := phase(ctx, "daemon.receiver", d.startReceiver); err != nil {
 		return err
 	}
-	d.programs = loadPrograms(c.EBPF)
+	_ = phase(ctx, "daemon.ebpf", func() error { d.programs = loadPrograms(c.EBPF); return nil })
 	d.stops.add(logged("eBPF programs", d.programs.close))
-	if d.cgroups, err = cgroup.New(c.Cgroup); err != nil {
+	if err := phase(ctx, "daemon.cgroup", func() error { d.cgroups, err = cgroup.New(c.Cgroup); return err }); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
 	d.stops.add(logged("cgroups", d.cgroups.Close))
@@ -129,7 +129,7 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		return fmt.Errorf("image: %w", err)
 	}
 	d.stops.add(logged("image store", d.images.Close))
-	if d.network, err = network.New(ctx, c.Network); err != nil {
+	if err := phase(ctx, "daemon.network", func() error { d.network, err = network.New(ctx, c.Network); return err }); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
 	d.stops.add(logged("network", d.network.Close))
@@ -140,7 +140,8 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		}
 		rooms.Plugins = d.plugins
 	}
-	if d.pods, err = lifecycle.New(d.telemetry.Context(context.WithoutCancel(ctx)), c.Runtime, rooms); err != nil {
+	own := d.telemetry.Context(context.WithoutCancel(ctx))
+	if err := phase(ctx, "daemon.lifecycle", func() error { d.pods, err = lifecycle.New(own, c.Runtime, rooms); return err }); err != nil {
 		return fmt.Errorf("lifecycle: %w", err)
 	}
 	d.stops.add(d.pods.Close)
@@ -152,7 +153,14 @@ func (d *daemon) build(ctx context.Context) (err error) {
 		return err
 	}
 	d.stops.add(logged("plugins", d.plugins.Close))
-	return d.plugins.Start(d.pods)
+	return phase(ctx, "daemon.plugins", func() error { return d.plugins.Start(d.pods) })
+}
+
+// phase times a part of the start whose room opens no span of its own.
+func phase(ctx context.Context, name string, do func() error) (err error) {
+	_, span := telemetry.Start(ctx, name)
+	defer span.End(&err)
+	return do()
 }
 
 // observe lets telemetry read the stream of events until lifecycle closes it.

@@ -8,6 +8,7 @@
 package otlp
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
@@ -27,10 +28,11 @@ type Span struct {
 	ID, Parent [8]byte
 	Name       string
 	Start, End int64
-	// Error is the status of a failed step, empty for success.
-	Error      string
-	Attributes []wire.Attribute
-	Ints       []Int
+	// Error is the status of a failed step, empty for success. Class is then its
+	// error.type; empty means _OTHER, as the conventions have it.
+	Error, Class string
+	Attributes   []wire.Attribute
+	Ints         []Int
 }
 
 // Int is an attribute with an integer value.
@@ -92,6 +94,8 @@ func appendSpan(buf []byte, s *Span) []byte {
 		shut(buf, pair)
 	}
 	if s.Error != "" {
+		class := [1]wire.Attribute{{Key: "error.type", Value: cmp.Or(s.Class, "_OTHER")}}
+		buf = appendAttributes(buf, 9, class[:])
 		var status int
 		buf, status = open(buf, 15)
 		buf = appendText(buf, 2, s.Error)

@@ -60,7 +60,8 @@ func TestSpansAreReadByThePublishedTypes(t *testing.T) {
 		t.Errorf("attributes %v", a)
 	}
 	f := got.ResourceSpans[1].ScopeSpans[0].Spans[0]
-	if f.Status.Code != trace.Status_STATUS_CODE_ERROR || f.Status.Message != "mount: no such file" || f.ParentSpanId != nil || attributes(f.Attributes)["k"] != "v" {
+	if f.Status.Code != trace.Status_STATUS_CODE_ERROR || f.Status.Message != "mount: no such file" || f.ParentSpanId != nil || attributes(f.Attributes)["k"] != "v" ||
+		attributes(f.Attributes)["error.type"] != "_OTHER" {
 		t.Errorf("failed span %v", f)
 	}
 }

@@ -37,6 +37,14 @@ type node struct {
 	cri   *harness.CRI
 	ctx   context.Context
 	image string
+	last  string // the trace of the call that traced was for
+}
+
+// traced is a context for one call, whose trace is last.
+func (n *node) traced() context.Context {
+	ctx, id := harness.Traced(n.ctx)
+	n.last = id
+	return ctx
 }
 
 func start(t testing.TB, o harness.Options) *node {

@@ -1,0 +1,147 @@
+package observe
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+var update = flag.Bool("update", false, "write the golden trees anew")
+
+// tree draws a span and what is below it, without what differs from run to run:
+// siblings in order of their names, those with the same tree once.
+func tree(trace *waterfall.Trace, s waterfall.Span, indent string) string {
+	var below []string
+	for _, child := range trace.Spans {
+		if child.ParentID == s.ID {
+			below = append(below, tree(trace, child, indent+"  "))
+		}
+	}
+	slices.Sort(below)
+	mark := ""
+	if s.Error {
+		mark = " ! " + s.Text("error.type")
+	}
+	return indent + s.Name + mark + "\n" + strings.Join(slices.Compact(below), "")
+}
+
+// golden compares the tree of a trace's root with testdata/NAME.txt. A step that a
+// monitor reports late is waited for.
+func golden(t *testing.T, n *node, name, traceID, root string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".txt")
+	draw := func() string {
+		trace := harness.Must(n.Trace(n.ctx, traceID))(t)
+		for _, s := range trace.Roots() {
+			if s.Name == root || root == "" {
+				return tree(trace, s, "")
+			}
+		}
+		return ""
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(draw()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := string(harness.Must(os.ReadFile(path))(t))
+	eventually(t, "the tree of testdata/"+name+".txt (go test ./test/observe -run Tree -update, and read the difference)", func() string {
+		if have := draw(); have != want {
+			return "it is\n" + have + "want\n" + want
+		}
+		return ""
+	})
+}
+
+// Each path through the daemon has the steps that testdata draws. A step that is new
+// or gone shows in the difference of that file.
+func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
+	n := start(t, harness.Options{})
+	_, err := n.cri.RemoveImage(n.ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: n.image}})
+	n.must(err)
+	pod := n.Pod("drawn")
+	var sandbox, id string
+	c := harness.Container(pod, "c", n.image, "/bin/payload", "wait")
+	for _, path := range []struct {
+		name string
+		call func() error
+	}{
+		{"PullImage", func() error { _, err := n.cri.Pull(n.traced(), hub.Image); return err }},
+		{"PullImage-again", func() error { _, err := n.cri.Pull(n.traced(), hub.Image); return err }},
+		{"RunPodSandbox", func() (err error) { sandbox, err = n.cri.RunPod(n.traced(), pod); return err }},
+		{"CreateContainer", func() (err error) { id, err = n.cri.Create(n.traced(), sandbox, pod, c); return err }},
+		{"StartContainer", func() error { return n.cri.Start(n.traced(), id) }},
+		{"ExecSync", func() error { _, err := n.cri.Exec(n.traced(), id, 0, "/bin/true"); return err }},
+		{"StopContainer", func() error { return n.cri.Stop(n.traced(), id, 0) }},
+		{"RemoveContainer", func() error { return n.cri.Remove(n.traced(), id) }},
+		{"StopPodSandbox", func() error { return n.cri.StopPod(n.traced(), sandbox) }},
+		{"RemovePodSandbox", func() error {
+			_, err := n.cri.RemovePodSandbox(n.traced(), &runtime.RemovePodSandboxRequest{PodSandboxId: sandbox})
+			return err
+		}},
+	} {
+		if err := path.call(); err != nil {
+			t.Fatalf("%s: %v", path.name, err)
+		}
+		golden(t, n, path.name, n.last, "")
+	}
+	t.Run("start of the daemon", func(t *testing.T) {
+		var found struct {
+			Traces []waterfall.Summary `json:"traces"`
+		}
+		n.must(json.Unmarshal([]byte(harness.Must(n.Get("/v1/traces?limit=1000"))(t)), &found))
+		for _, f := range found.Traces {
+			if slices.Contains(f.Roots, "daemon.start") {
+				golden(t, n, "daemon.start", f.ID, "daemon.start")
+				return
+			}
+		}
+		t.Errorf("no trace of the start among %d", len(found.Traces))
+	})
+}
+
+// What failed is marked in the step that failed, with a class, up to the call.
+func TestTreeOfAFailureNamesTheStepThatFailed(t *testing.T) {
+	n := start(t, harness.Options{})
+	if _, err := n.cri.Pull(n.traced(), hub.Image+"-absent"); err == nil {
+		t.Fatal("an image that is not there was pulled")
+	}
+	marked(t, n, "image.pull")
+	pod := n.Pod("fails")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	absent, err := n.cri.Create(n.traced(), sandbox, pod, harness.Container(pod, "c", n.image, "/bin/absent"))
+	if err == nil {
+		err = n.cri.Start(n.traced(), absent)
+	}
+	if err == nil {
+		t.Fatal("a program that is not there was started")
+	}
+	marked(t, n, "lifecycle.start_container", "lifecycle.create_container")
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+}
+
+// marked wants an error with a class on one of the steps and on everything below it
+// that failed, and one at least.
+func marked(t *testing.T, n *node, steps ...string) {
+	t.Helper()
+	trace := harness.Must(n.Trace(n.ctx, n.last))(t)
+	found := false
+	for _, s := range trace.Spans {
+		if s.Error && (s.Text("error.type") == "" || s.Status == "") {
+			t.Errorf("%s failed with class %q and status %q", s.Name, s.Text("error.type"), s.Status)
+		}
+		found = found || s.Error && slices.Contains(steps, s.Name)
+	}
+	if !found {
+		t.Errorf("none of %v is marked:\n%s", steps, tree(trace, trace.Roots()[0], ""))
+	}
+}
