@@ -388,6 +388,8 @@ func BenchmarkLines(b *testing.B) {
 	data := bytes.Repeat([]byte(strings.Repeat("x", 99)+"\n"), 655)
 	s := NewStream(false)
 	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	b.ResetTimer()
 	for i := range b.N {
 		w.Write(s, int64(i), data)
 		if i%2000 == 1999 {
