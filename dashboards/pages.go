@@ -18,15 +18,15 @@ var podStart = Dashboard{
 		}},
 		{Title: "Others' programs", Panels: []Panel{
 			{Title: "CNI plugins, p99", Unit: "s", Description: "Each execution, by plugin.", Queries: []Query{quantile(0.99, "vitrine_cni_plugin_duration_seconds", "plugin", `command="ADD"`)}},
-			{Title: "OCI hooks, p99", Unit: "s", Description: "Each execution, by hook.", Queries: []Query{quantile(0.99, "vitrine_oci_hook_duration_seconds", "hook", "").quiet()}},
+			{Title: "OCI hooks, p99", Unit: "s", Description: "Each execution, by hook.", Queries: []Query{quantile(0.99, "vitrine_oci_hook_duration_seconds", "hook", "")}},
 			{Title: "Created to started", Unit: "s", Description: "What kubelet lets pass between the two is in it.", Queries: spread("vitrine_container_created_to_started_seconds", "")},
 		}},
 		{Title: "Now", Panels: []Panel{
-			{Title: "Steps in progress", Unit: "short", Stack: true, Description: "How many of each are being worked on.", Queries: []Query{{Expr: `sum by (phase) (vitrine_operation_inflight{` + on + `})`, Legend: "{{phase}}", Quiet: true}}},
-			{Title: "Age of the oldest of each step", Unit: "s", Description: "What grows without end hangs.", Queries: []Query{{Expr: `max by (phase) (vitrine_operation_inflight_age_seconds_max{` + on + `})`, Legend: "{{phase}}", Quiet: true}}},
+			{Title: "Steps in progress", Unit: "short", Stack: true, Description: "How many of each are being worked on.", Queries: []Query{{Expr: `sum by (phase) (vitrine_operation_inflight{` + on + `})`, Legend: "{{phase}}"}}},
+			{Title: "Age of the oldest of each step", Unit: "s", Description: "What grows without end hangs.", Queries: []Query{{Expr: `max by (phase) (vitrine_operation_inflight_age_seconds_max{` + on + `})`, Legend: "{{phase}}"}}},
 			{Title: "Failed steps per second", Unit: "ops", Stack: true, Description: "By step; the deepest one is the cause.", Queries: []Query{
-				observations("vitrine_container_phase_duration_seconds", "phase", `outcome="error"`, "{{phase}}").quiet(),
-				observations("vitrine_sandbox_phase_duration_seconds", "phase", `outcome="error"`, "{{phase}}").quiet()}},
+				observations("vitrine_container_phase_duration_seconds", "phase", `outcome="error"`, "{{phase}}"),
+				observations("vitrine_sandbox_phase_duration_seconds", "phase", `outcome="error"`, "{{phase}}")}},
 		}},
 	},
 }
@@ -62,12 +62,12 @@ var memory = Dashboard{
 		{Title: "Killed", Panels: []Panel{
 			{Title: "Containers killed for memory per hour", Unit: "short", Description: "By node. vitrine why CONTAINER has the verdict.", Queries: []Query{{Expr: `sum by (instance) (increase(vitrine_container_exits_total{` + on + `,reason="oom"}[1h]))`, Legend: "{{instance}}"}}},
 			{Title: "Killed processes per hour, by whose limit", Unit: "short", Stack: true, Description: "PID 1 or a child; whose limit ran out: the container's, the pod's, the node's.", Queries: []Query{{Expr: `sum by (level, victim) (increase(vitrine_oom_kills_total{` + on + `}[1h]))`, Legend: "{{level}}: {{victim}}"}}},
-			{Title: "Out-of-memory events", Unit: "short", Description: "Of containers that live: a child was killed, or the container restarted in place.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (container_oom_events_total{` + live + `}))`, Legend: "{{namespace}}/{{pod}}/{{container}}", Quiet: true}}},
+			{Title: "Out-of-memory events", Unit: "short", Description: "Of containers that live: a child was killed, or the container restarted in place.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (container_oom_events_total{` + live + `}))`, Legend: "{{namespace}}/{{pod}}/{{container}}"}}},
 		}},
 		{Title: "Short of memory", Panels: []Panel{
 			{Title: "Working set of the limit", Unit: "percentunit", Description: "The twenty containers nearest to their limit.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (container_memory_working_set_bytes{` + live + `}) / (sum by (namespace, pod, container) (container_spec_memory_limit_bytes{` + live + `}) > 0))`, Legend: "{{namespace}}/{{pod}}/{{container}}"}}},
-			{Title: "Hits of the limit per second", Unit: "ops", Description: "Reclaim at the limit: slow before it is killed.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (rate(container_memory_failcnt{` + live + `}[$__rate_interval])))`, Legend: "{{namespace}}/{{pod}}/{{container}}", Quiet: true}}},
-			{Title: "Stalled for memory", Unit: "percentunit", Description: "Share of the time in which nothing of the container could run for want of memory. Kernels with pressure information only.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (rate(container_pressure_memory_stalled_seconds_total{` + live + `}[$__rate_interval])))`, Legend: "{{namespace}}/{{pod}}/{{container}}", Quiet: true}}},
+			{Title: "Hits of the limit per second", Unit: "ops", Description: "Reclaim at the limit: slow before it is killed.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (rate(container_memory_failcnt{` + live + `}[$__rate_interval])))`, Legend: "{{namespace}}/{{pod}}/{{container}}"}}},
+			{Title: "Stalled for memory", Unit: "percentunit", Description: "Share of the time in which nothing of the container could run for want of memory. Kernels with pressure information only.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (rate(container_pressure_memory_stalled_seconds_total{` + live + `}[$__rate_interval])))`, Legend: "{{namespace}}/{{pod}}/{{container}}", Quiet: "cgroup v1 has no pressure of a group"}}},
 		}},
 		{Title: "Who uses it", Panels: []Panel{
 			{Title: "Working sets", Unit: "bytes", Stack: true, Description: "The twenty largest.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (container_memory_working_set_bytes{` + live + `}))`, Legend: "{{namespace}}/{{pod}}/{{container}}"}}},
@@ -118,7 +118,7 @@ var telemetryHealth = Dashboard{
 		{Title: "To the collector", Panels: []Panel{
 			{Title: "Accepted per second", Unit: "ops", Stack: true, Description: "By the collector, by signal.", Queries: []Query{rate("vitrine_telemetry_exported_total", "signal")}},
 			{Title: "Dropped per second", Unit: "ops", Stack: true, Description: "By signal and reason. Zero, or something is missing elsewhere.", Queries: []Query{{Expr: `sum by (signal, reason) (rate(vitrine_telemetry_dropped_total{` + on + `}[$__rate_interval]))`, Legend: "{{signal}} {{reason}}"}}},
-			{Title: "Exports, p99", Unit: "s", Description: "Nothing waits for them; a slow one fills the spool.", Queries: []Query{quantile(0.99, "vitrine_telemetry_export_duration_seconds", "signal", "").quiet()}},
+			{Title: "Exports, p99", Unit: "s", Description: "Nothing waits for them; a slow one fills the spool.", Queries: []Query{quantile(0.99, "vitrine_telemetry_export_duration_seconds", "signal", "")}},
 		}},
 		{Title: "Waiting", Panels: []Panel{
 			{Title: "Queue", Unit: "short", Stack: true, Description: "Not yet in a batch.", Queries: []Query{{Expr: `sum by (signal) (vitrine_telemetry_queue_length{` + on + `})`, Legend: "{{signal}}"}}},

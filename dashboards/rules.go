@@ -14,8 +14,6 @@ type Alert struct {
 	// Value has a series for every node that is watched; Condition, for example
 	// "> 0.05", makes it fire.
 	Value, Condition string
-	// Quiet: a node that nothing befell has no series of Value.
-	Quiet bool
 	// For is how long the condition must hold, in Prometheus' syntax.
 	For string
 	// Severity is page (someone is called) or ticket.
@@ -50,10 +48,10 @@ var Alerts = []Alert{
 	{Name: "VitrineStartsSlow", Value: slowRatio, Condition: "> 0.05", For: "10m", Severity: "ticket",
 		Summary: "{{ $value | humanizePercentage }} of the calls that start pods on {{ $labels.instance }} take longer than a second"},
 	{Name: "VitrineCallsFail", Value: `sum by (instance) (instance_code:` + requests + `:count_rate5m{code=~"UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"}) / sum by (instance) (instance_code:` + requests + `:count_rate5m)`,
-		Quiet: true, Condition: "> 0.05", For: "10m", Severity: "page",
+		Condition: "> 0.05", For: "10m", Severity: "page",
 		Summary: "{{ $value | humanizePercentage }} of the calls on {{ $labels.instance }} fail for reasons of the node"},
 	{Name: "VitrineStepHangs", Value: `max by (instance, phase) (vitrine_operation_inflight_age_seconds_max{phase!~"GetContainerEvents|cri\\..*|lifecycle\\.exec|image\\..*|PullImage"})`,
-		Quiet: true, Condition: "> 120", For: "1m", Severity: "page",
+		Condition: "> 120", For: "1m", Severity: "page",
 		Summary: "{{ $labels.phase }} on {{ $labels.instance }} has been going on for {{ $value | humanizeDuration }}"},
 	{Name: "VitrineNetworkNotReady", Value: `vitrine_network_ready`, Condition: "== 0", For: "5m", Severity: "page",
 		Summary: "pods on {{ $labels.instance }} cannot be given a network"},
@@ -74,7 +72,7 @@ var Alerts = []Alert{
 		Summary: "{{ $labels.signal }} of {{ $labels.instance }} are lost: {{ $labels.reason }}"},
 	{Name: "VitrineSpoolFills", Value: `sum by (instance) (vitrine_telemetry_spool_bytes)`, Condition: "> 32 * 1024 * 1024", For: "10m", Severity: "ticket",
 		Summary: "{{ $value | humanize1024 }}B on {{ $labels.instance }} wait for the collector; half of the spool's usual bound"},
-	{Name: "VitrinePanics", Value: `sum by (instance, method) (increase(vitrine_panics_total[15m]))`, Quiet: true, Condition: "> 0", For: "0m", Severity: "ticket",
+	{Name: "VitrinePanics", Value: `sum by (instance, method) (increase(vitrine_panics_total[15m]))`, Condition: "> 0", For: "0m", Severity: "ticket",
 		Summary: "a bug: {{ $labels.method }} panicked on {{ $labels.instance }}"},
 	{Name: "VitrineReloadFailed", Value: `vitrine_config_last_reload_successful`, Condition: "== 0", For: "5m", Severity: "ticket",
 		Summary: "{{ $labels.instance }} runs with an older configuration than its file"},

@@ -1,5 +1,12 @@
 package telemetry
 
+import (
+	"slices"
+
+	"google.golang.org/grpc"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
 //go:generate go test -run TestMetricsPageIsGenerated . -update
 
 // Kind of an instrument.
@@ -72,6 +79,21 @@ var (
 	signals  = Label{Name: "signal", Values: []string{"traces", "logs", "metrics"}}
 )
 
+// criMethods are the methods of CRI. A family that lists them has each from 0 on, so
+// that the first event is an increase.
+func criMethods() (names []string) {
+	for _, service := range []grpc.ServiceDesc{runtime.RuntimeService_ServiceDesc, runtime.ImageService_ServiceDesc} {
+		for _, m := range service.Methods {
+			names = append(names, m.MethodName)
+		}
+		for _, s := range service.Streams {
+			names = append(names, s.StreamName)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // phases are sources whose label phase is the span's name.
 func phases(spans ...string) []Source {
 	sources := make([]Source, 0, len(spans))
@@ -100,7 +122,7 @@ var (
 		Name: "cri_requests_inflight", Kind: Gauge, Help: "CRI calls being worked on.", Labels: []Label{methods},
 	}
 	panics = &Instrument{
-		Name: "panics_total", Kind: Counter, Help: "Bugs: panics in CRI calls, answered with Internal.", Labels: []Label{methods},
+		Name: "panics_total", Kind: Counter, Help: "Bugs: panics in CRI calls, answered with Internal.", Labels: []Label{{Name: "method", Values: criMethods()}},
 	}
 
 	phaseInflight = &Instrument{

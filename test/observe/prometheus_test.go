@@ -1,7 +1,9 @@
 package observe
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -20,6 +22,7 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/dashboards"
+	"github.com/vitrine-runtime/vitrine/test/fixture"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
@@ -134,7 +137,7 @@ func (p *prometheus) fault(q dashboards.Query) string {
 	if err != nil {
 		return err.Error()
 	}
-	if len(found) == 0 && !q.Quiet {
+	if len(found) == 0 && q.Quiet == "" {
 		return "no data"
 	}
 	if len(found) > 100 {
@@ -158,94 +161,144 @@ func (p *prometheus) fault(q dashboards.Query) string {
 			numbers++
 		}
 	}
-	if numbers == 0 && !q.Quiet {
+	if len(found) > 0 && numbers == 0 {
 		return fmt.Sprintf("%d series and no number", len(found))
 	}
 	return ""
 }
 
-// load makes each thing happen that a panel shows, until the test ends it.
-func (n *node) load(stop <-chan struct{}) {
-	for round := 0; ; round++ {
+// busy are the options of a daemon to which everything can happen that a page shows:
+// a plugin that refuses the pods named "refused", a hook, somebody who takes exports.
+func busy(t *testing.T) harness.Options {
+	t.Helper()
+	plugins, hooks := t.TempDir(), t.TempDir()
+	refusal := `{"cniVersion":"1.0.0","code":11,"msg":"not this pod"}`
+	wrapper := fmt.Sprintf("#!/bin/sh\ncase $CNI_COMMAND$CNI_ARGS in ADD*K8S_POD_NAME=refused*) echo '%s'; exit 1;; esac\nexec %s/cni/bridge\n", refusal, harness.Must(harness.Bin())(t))
+	hook := `{"version": "1.0.0", "hook": {"path": "/bin/true"}, "when": {"always": true}, "stages": ["createRuntime"]}`
+	for path, text := range map[string]string{filepath.Join(plugins, "bridge"): wrapper, filepath.Join(hooks, "true.json"): hook} {
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return harness.Options{MetricsListen: freePort(t), CNIBin: []string{plugins}, Config: fmt.Sprintf("[runtime]\nhooks_dir = %q\n", hooks),
+		Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + startSink(t).URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}}
+}
+
+// load makes each thing happen that a panel shows, round by round, until the test ends it;
+// pulled is an image that nobody uses.
+func (n *node) load(pulled string, stop <-chan struct{}) {
+	for {
 		select {
 		case <-stop:
 			return
 		default:
 		}
-		pod := n.Pod("load")
-		sandbox, err := n.cri.RunPod(n.ctx, pod)
-		if err != nil {
-			n.Errorf("load: %v", err)
-			return
-		}
-		c := harness.Container(pod, "c", n.image, "/bin/sh", "-c", "echo hello; sleep 1000")
-		id, err := n.cri.Run(n.ctx, sandbox, pod, c)
-		if err != nil {
-			n.Errorf("load: %v", err)
-			return
-		}
-		_, _ = n.cri.RemoveImage(n.ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: n.image}}) // it is pulled again below
-		_, err = n.cri.Exec(n.ctx, id, 0, "/bin/true")
-		_, pull := n.cri.Pull(n.ctx, hub.Image)
-		_, absent := n.cri.Pull(n.ctx, hub.Image+"-absent")
-		_, unknown := n.cri.Status(n.ctx, strings.Repeat("0", 64))
-		if err != nil || pull != nil || absent == nil || unknown == nil {
-			n.Errorf("load: %v, %v, %v, %v", err, pull, absent, unknown)
-			return
-		}
-		time.Sleep(300 * time.Millisecond) // so that a scrape sees containers that live
-		if err := n.cri.RemovePod(n.ctx, sandbox); err != nil {
+		if err := n.round(pulled); err != nil {
 			n.Errorf("load: %v", err)
 			return
 		}
 	}
 }
 
+// round is one pod's life, with what goes wrong in lives.
+func (n *node) round(pulled string) error {
+	pod := n.Pod("load")
+	sandbox, err := n.cri.RunPod(n.ctx, pod)
+	if err != nil {
+		return err
+	}
+	c := harness.Container(pod, "c", n.image, "/bin/sh", "-c", "echo hello; sleep 1000")
+	id, err := n.cri.Run(n.ctx, sandbox, pod, c)
+	if err != nil {
+		return err
+	}
+	_, exec := n.cri.Exec(n.ctx, id, 0, "/bin/true")
+	_, pull := n.cri.Pull(n.ctx, pulled)
+	_, err = n.cri.RemoveImage(n.ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: pulled}}) // so that the next round pulls it
+	if err := errors.Join(exec, pull, err); err != nil {
+		return err
+	}
+	_, absent := n.cri.Pull(n.ctx, hub.Image+"-absent")
+	_, unknown := n.cri.Status(n.ctx, strings.Repeat("0", 64))
+	_, slow := n.cri.Exec(n.ctx, id, 1, "/bin/sleep", "1000")
+	_, refused := n.cri.RunPod(n.ctx, n.Pod("refused"))
+	_, missing := n.cri.Run(n.ctx, sandbox, pod, harness.Container(pod, "missing", n.image, "/bin/absent"))
+	for what, err := range map[string]error{"pull": absent, "status": unknown, "exec": slow, "pod": refused, "start": missing} {
+		if err == nil {
+			return fmt.Errorf("the %s that should fail did not", what)
+		}
+	}
+	return n.cri.RemovePod(n.ctx, sandbox)
+}
+
+// stays runs what is there while the load comes and goes: a container whose children
+// are killed for memory again and again, and one that a request to stop waits for.
+func (n *node) stays(sandbox string, pod *runtime.PodSandboxConfig) {
+	n.Helper()
+	hungry := harness.Container(pod, "hungry", n.image, "/bin/sh", "-c", "while :; do /bin/payload hog 100; sleep 1; done")
+	hungry.Linux.Resources.MemoryLimitInBytes = 32 << 20
+	harness.Must(n.cri.Run(n.ctx, sandbox, pod, hungry))(n)
+	stubborn := harness.Container(pod, "stubborn", n.image, "/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, stubborn))(n)
+	ctx, cancel := context.WithCancel(n.ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = n.cri.Stop(ctx, id, 3600) }() // ends with the test
+	n.Cleanup(func() { cancel(); <-done })
+}
+
+// asked are the queries of all panels, recording rules and alerts, by where they stand.
+func asked() map[string]dashboards.Query {
+	all := map[string]dashboards.Query{}
+	for file, d := range dashboards.All {
+		for _, row := range d.Rows {
+			for _, panel := range row.Panels {
+				for i, q := range panel.Queries {
+					all[fmt.Sprintf("%s, %s, %q, query %d", file, row.Title, panel.Title, i)] = q
+				}
+			}
+		}
+	}
+	for _, r := range dashboards.Recordings {
+		all["expression of "+r.Name], all["record "+r.Name] = dashboards.Query{Expr: r.Expr}, dashboards.Query{Expr: r.Name}
+	}
+	for _, a := range dashboards.Alerts {
+		all["alert "+a.Name] = dashboards.Query{Expr: a.Value}
+	}
+	return all
+}
+
+// A query is well when it once had data of its shape: what a round does is not to be
+// seen at every moment.
 func TestPrometheusEvaluatesEveryPanelAndRuleOverARealLoad(t *testing.T) {
-	n := start(t, harness.Options{MetricsListen: freePort(t)})
+	n := start(t, busy(t))
+	n.ctx = harness.Context(t, 2*patience+10*time.Minute)
+	small := harness.Must(fixture.BuildImage(n.ctx, hub.Addr, "test/small:1", fixture.Image{
+		Layers: []fixture.Layer{{Files: []fixture.File{{Name: "data", Body: make([]byte, 1<<20)}}}}}))(t)
 	pod := n.Pod("stays")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
-	harness.Must(n.cri.Run(n.ctx, sandbox, pod, harness.Container(pod, "c", n.image, "/bin/payload", "wait")))(t)
 	servers := map[string]*prometheus{
 		"classic histograms": startPrometheus(t, n.MetricsListen(), ""),
 		"native histograms":  startPrometheus(t, n.MetricsListen(), "native-histograms,exemplar-storage"),
 	}
 	stop, done := make(chan struct{}), make(chan struct{})
-	go func() { defer close(done); n.load(stop) }()
+	go func() { defer close(done); n.load(small.Ref, stop) }()
 	defer func() { close(stop); <-done; n.must(n.cri.RemovePod(n.ctx, sandbox)) }()
+	n.stays(sandbox, pod)
 
 	for name, p := range servers {
 		t.Run(name, func(t *testing.T) {
-			eventually(t, "data of every panel", func() string {
+			left := asked()
+			eventually(t, "data of every query", func() string {
 				var faults []string
-				for file, d := range dashboards.All {
-					for _, row := range d.Rows {
-						for _, panel := range row.Panels {
-							for _, q := range panel.Queries {
-								if fault := p.fault(q); fault != "" {
-									faults = append(faults, fmt.Sprintf("\n%s, %q: %s: %s", file, panel.Title, fault, q.Expr))
-								}
-							}
-						}
+				for where, q := range left {
+					if fault := p.fault(q); fault != "" {
+						faults = append(faults, fmt.Sprintf("\n%s: %s: %s", where, fault, q.Expr))
+					} else {
+						delete(left, where)
 					}
 				}
 				slices.Sort(faults)
 				return strings.Join(faults, "")
-			})
-			eventually(t, "data of every rule", func() string {
-				for _, r := range dashboards.Recordings {
-					for _, expr := range []string{r.Expr, r.Name} {
-						if fault := p.fault(dashboards.Query{Expr: expr}); fault != "" {
-							return expr + ": " + fault
-						}
-					}
-				}
-				for _, a := range dashboards.Alerts {
-					if fault := p.fault(dashboards.Query{Expr: a.Value, Quiet: a.Quiet}); fault != "" {
-						return a.Name + ": " + fault
-					}
-				}
-				return ""
 			})
 			p.rulesAreWell()
 		})
