@@ -33,3 +33,20 @@ func TestSlowSubscriberIsCutOffAndDelaysNobody(t *testing.T) {
 		t.Error("a closed subscription must end without being called lost")
 	}
 }
+
+// Each change of state, with the three readers a daemon has: CRI, telemetry, history.
+func BenchmarkPublish(b *testing.B) {
+	h := newHub()
+	var readers []*Subscription
+	for range 3 {
+		readers = append(readers, h.subscribe(1))
+	}
+	c := pod.Container{ID: pod.NewID()}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.publish(pod.Event{Kind: pod.ContainerStarted, Container: &c})
+		for _, r := range readers {
+			<-r.Events()
+		}
+	}
+}

@@ -32,19 +32,21 @@ type options struct {
 	execs   int
 	logMiB  int
 	density int
+	scale   int
 }
 
 func main() {
 	var o options
 	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
 	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent; nothing else")
-	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps")
+	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale only when named")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
 	flag.IntVar(&o.pods, "pods", 30, "pod cycles per turn and cell")
 	flag.IntVar(&o.execs, "execs", 40, "execs per turn and cell")
 	flag.IntVar(&o.logMiB, "log-mib", 256, "MiB of 100-byte lines per container")
 	flag.IntVar(&o.density, "density", 30, "containers for the density part")
+	flag.IntVar(&o.scale, "scale", 250, "pods for the part scale")
 	flag.Parse()
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
@@ -74,6 +76,7 @@ var parts = []part{
 	{"density", measureDensity},
 	{"pull", measurePull},
 	{"steps", measureSteps},
+	{"scale", measureScale},
 }
 
 func bench(ctx context.Context, o options) (err error) {
@@ -102,7 +105,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	for _, p := range parts {
-		if !want(p.name) {
+		if !want(p.name) || p.name == "scale" && len(o.only) == 0 {
 			continue
 		}
 		for round := range o.rounds {
@@ -145,7 +148,7 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 	if err != nil {
 		return nil, closeAll, err
 	}
-	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, trace: d.Trace, close: d.Close})
+	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, trace: d.Trace, restart: d.Restart, close: d.Close})
 	if err := d.Start(ctx); err != nil {
 		return targets, closeAll, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -33,6 +34,8 @@ type target struct {
 	close    func() error
 	// trace asks a daemon of ours for a trace; nil for peers.
 	trace func(context.Context, string) (*waterfall.Trace, error)
+	// restart kills a daemon of ours and waits until the next one answers; nil for peers.
+	restart func(context.Context) (time.Duration, error)
 }
 
 func openPeer(ctx context.Context, socket string) (*target, error) {

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+// Sizes of the part scale: starts compared at either end, calls per figure, and how
+// long nothing happens.
+const (
+	scaleEdge  = 10
+	scaleCalls = 100
+	scaleStats = 10
+	scaleIdle  = 10 * time.Second
+)
+
+// measureScale fills a node with pods and asks what kubelet asks of a full one. Starts
+// of the first and of the last pods tell whether cost grows with what exists. It is
+// not among the parts that run by default: it takes minutes.
+func measureScale(ctx context.Context, o options, t *target, r *report) (err error) {
+	if o.scale < 2*scaleEdge {
+		return fmt.Errorf("%d pods are too few, at least %d", o.scale, 2*scaleEdge)
+	}
+	before, err := hostProcesses()
+	if err != nil {
+		return err
+	}
+	idle, err := memoryOf(t.daemon)
+	if err != nil {
+		return err
+	}
+	var pods []string
+	defer func() {
+		for _, id := range pods {
+			if e := t.cri.RemovePod(context.WithoutCancel(ctx), id); err == nil {
+				err = e
+			}
+		}
+	}()
+	cell := func(name string) string { return fmt.Sprintf("%d pods: %s", o.scale, name) }
+	for i := range o.scale {
+		pod := t.HostPod("scale")
+		from := time.Now()
+		sandbox, err := t.cri.RunPod(ctx, pod)
+		if err != nil {
+			return err
+		}
+		pods = append(pods, sandbox)
+		if _, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400")); err != nil {
+			return err
+		}
+		took := time.Since(from).Seconds() * 1000
+		switch {
+		case i > 0 && i <= scaleEdge: // the very first one warms caches
+			r.add(t.name, cell("start of the first"), milliseconds, took)
+		case i >= o.scale-scaleEdge:
+			r.add(t.name, cell("start of the last"), milliseconds, took)
+		}
+	}
+	for _, call := range []struct {
+		name string
+		n    int
+		do   func() error
+	}{
+		{"ListContainers", scaleCalls, func() error {
+			_, err := t.cri.ListContainers(ctx, &runtime.ListContainersRequest{})
+			return err
+		}},
+		{"ListPodSandbox", scaleCalls, func() error {
+			_, err := t.cri.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{})
+			return err
+		}},
+		{"PodSandboxStatus", scaleCalls, func() error {
+			_, err := t.cri.PodStatus(ctx, pods[len(pods)/2])
+			return err
+		}},
+		{"ListContainerStats", scaleStats, func() error {
+			_, err := t.cri.ListContainerStats(ctx, &runtime.ListContainerStatsRequest{})
+			return err
+		}},
+	} {
+		var took []float64
+		for range call.n {
+			from := time.Now()
+			if err := call.do(); err != nil {
+				return fmt.Errorf("%s: %w", call.name, err)
+			}
+			took = append(took, time.Since(from).Seconds()*1000)
+		}
+		r.add(t.name, cell(call.name), milliseconds, quantile(took, 0.5))
+		r.add(t.name, cell(call.name+", 99th percentile"), milliseconds, quantile(took, 0.99))
+	}
+	if err := measureIdle(ctx, t, r, before, cell); err != nil {
+		return err
+	}
+	after, err := memoryOf(t.daemon)
+	if err != nil {
+		return err
+	}
+	r.add(t.name, cell("daemon's growth per pod, private dirty"), kibibytes, float64(after.private-idle.private)/1024/float64(o.scale))
+	if t.restart == nil {
+		return nil
+	}
+	from := time.Now()
+	if _, err := t.restart(ctx); err != nil {
+		return err
+	}
+	list, err := t.cri.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{})
+	if err != nil {
+		return err
+	}
+	if len(list.Items) != o.scale {
+		return fmt.Errorf("after its restart the daemon lists %d pods of %d", len(list.Items), o.scale)
+	}
+	r.add(t.name, cell("killed daemon lists them again"), milliseconds, time.Since(from).Seconds()*1000)
+	t.daemon, err = listener(t.socket)
+	return err
+}
+
+// measureIdle is the CPU time of daemon and monitors while nobody asks anything, per
+// second of the clock.
+func measureIdle(ctx context.Context, t *target, r *report, before map[int]string, cell func(string) string) error {
+	pids, err := monitorsSince(before)
+	if err != nil {
+		return err
+	}
+	spent := func() (seconds float64) {
+		for _, pid := range append(pids, t.daemon) {
+			seconds += cpuOf(pid)
+		}
+		return seconds
+	}
+	used, from := spent(), time.Now()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(scaleIdle):
+	}
+	r.add(t.name, cell("idle CPU per second, daemon and monitors"), milliseconds, (spent()-used)*1000/time.Since(from).Seconds())
+	return nil
+}
