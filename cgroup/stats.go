@@ -60,8 +60,10 @@ type SwapStats struct {
 type PidsStats struct {
 	At                        time.Time
 	Threads, Processes, Limit uint64
-	FileDescriptors           uint64
-	HasFileDescriptors        bool
+	// Refused counts forks in this cgroup that its limit, or one above, refused.
+	Refused            uint64
+	FileDescriptors    uint64
+	HasFileDescriptors bool
 }
 
 // IOStats are block I/O figures per device.

@@ -2,6 +2,8 @@ package cgroup
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +115,14 @@ func readPids(dir string) (*PidsStats, error) {
 	}
 	if s.Limit, err = readUint(dir, "pids.max"); err != nil {
 		return nil, err
+	}
+	// Since Linux 6.11 v2 counts at the limit that was met, and ".local" at whoever met it
+	// (Documentation/admin-guide/cgroup-v2.rst, pids.events.local).
+	for _, name := range []string{"pids.events.local", "pids.events"} {
+		if raw, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+			s.Refused = parseKeys(string(raw))["max"]
+			break
+		}
 	}
 	procs, err := procsBelow(dir)
 	s.Processes = uint64(len(procs))

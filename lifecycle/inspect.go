@@ -98,6 +98,9 @@ type Live struct {
 	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function that it
 	// sleeps in, Monitor the state letter of its monitor; empty when not known.
 	Process, Wait, Monitor string
+	// Zombies are children of PID 1 that have ended and that it has not waited for, at
+	// most maxChildren of them.
+	Zombies int
 	// LogBytes have come from the container's streams so far, LogDropped of them could
 	// not be written; zero when the monitor does not answer.
 	LogBytes, LogDropped int64
@@ -113,6 +116,7 @@ func (m *Manager) Look(ctx context.Context, id pod.ID) Live {
 	}
 	if init := e.value.Load().Init; alive(init) {
 		live.Process, live.Wait = stateAndWait(init.PID)
+		live.Zombies = zombies(init.PID)
 	}
 	monitor := e.monitor.Load()
 	if monitor == nil {

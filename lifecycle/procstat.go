@@ -65,3 +65,24 @@ func residentBytes(pid int) int64 {
 	}
 	return resident * int64(os.Getpagesize())
 }
+
+// maxChildren bounds the children that zombies looks at.
+const maxChildren = 1000
+
+// zombies counts children of a process's first thread that have ended and not been
+// waited for (proc_pid_status(5): state Z); orphans become children of that thread.
+func zombies(pid int) (n int) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return 0
+	}
+	children := strings.Fields(string(raw))
+	for _, child := range children[:min(len(children), maxChildren)] {
+		if id, err := strconv.Atoi(child); err == nil {
+			if fields, err := processStat(id); err == nil && fields[0] == "Z" {
+				n++
+			}
+		}
+	}
+	return n
+}

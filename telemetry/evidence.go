@@ -209,7 +209,7 @@ func recollect(entries []history.Entry, about subject) recollection {
 
 // learn takes an event of a container over.
 func learn(c *why.Container, e *history.Event) {
-	c.Attempt, c.Image = e.Attempt, e.Image
+	c.Attempt, c.Image, c.LogPath = e.Attempt, e.Image, e.LogPath
 	c.Created, c.Started, c.Finished = e.Created, e.Started, e.Finished
 	switch {
 	case e.Kind == pod.ContainerRemoved:
@@ -244,6 +244,7 @@ func (t *Telemetry) addLiving(ctx context.Context, e *why.Evidence, about subjec
 		}
 		w := &e.Containers[i]
 		w.Attempt, w.Image, w.State = c.Config.GetMetadata().GetAttempt(), c.Image.User, c.State
+		w.LogPath = c.LogPath
 		w.Created, w.Started, w.Finished = c.CreatedAt, c.StartedAt, c.FinishedAt
 		if c.Exit != nil {
 			w.Exit, w.LogBytes, w.LogDropped = c.Exit, c.Exit.LogBytes, c.Exit.LogDropped

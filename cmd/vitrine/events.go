@@ -11,18 +11,26 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
+	"github.com/vitrine-runtime/vitrine/telemetry/history"
 )
 
 // maxEvent bounds one event, in bytes.
 const maxEvent = 1 << 20
 
 func eventsCommand(o *options) *cobra.Command {
+	var follow bool
 	c := &cobra.Command{
 		Use:   "events",
-		Short: "Print what happens to pods and containers, as it happens, until interrupted",
-		Args:  cobra.NoArgs,
+		Short: "Print what happened to pods and containers; with -f, what happens",
+		Long: `Print the events that the node remembers, the oldest first. With -f print events as
+they happen, until interrupted.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !follow {
+				return o.pastEvents(cmd.Context(), cmd.OutOrStdout())
+			}
 			body, err := o.open(cmd.Context(), "/v1/events")
 			if err != nil {
 				return err
@@ -38,8 +46,39 @@ func eventsCommand(o *options) *cobra.Command {
 			return errors.New("the daemon ended the stream")
 		},
 	}
-	c.Flags().BoolP("follow", "f", true, "go on until interrupted; there is no other way yet to see events")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "print events as they happen, until interrupted")
 	return c
+}
+
+// pastEvents prints the events of the history as those of the stream are printed.
+func (o *options) pastEvents(ctx context.Context, w io.Writer) error {
+	body, err := o.open(ctx, "/v1/history")
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 4096), maxEvent)
+	for lines.Scan() {
+		var entry history.Entry
+		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if entry.Event == nil {
+			continue
+		}
+		e := api.Event{Time: entry.Time, Kind: string(entry.Event.Kind), Pod: entry.Namespace + "/" + entry.Pod, Sandbox: pod.ID(entry.Sandbox),
+			Container: entry.Container, ID: pod.ID(entry.ContainerID), Exit: entry.Event.Exit}
+		if !o.json() {
+			fmt.Fprintln(w, eventText(e))
+		} else if err := json.NewEncoder(w).Encode(e); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
 }
 
 // printEvents passes the stream on until it ends.

@@ -22,7 +22,8 @@ func historyCommand(o *options) *cobra.Command {
 		Long: `Print what the node remembers, the oldest first: events, calls, ends with their last
 words, and the daemon's own beginnings and ends. How much is kept is set by
 telemetry.history_bytes and telemetry.history_hours.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: o.completeContainers,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body, err := o.open(cmd.Context(), "/v1/history?"+url.Values{"subject": args}.Encode())
 			if err != nil {

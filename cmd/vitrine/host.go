@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
 
 // setting is one line of GET /v1/config.
@@ -30,14 +32,6 @@ func (s setting) text() string {
 		return "-"
 	}
 	return string(s.Value)
-}
-
-// feature is one line of GET /v1/check.
-type feature struct {
-	Feature     string `json:"feature"`
-	OK          bool   `json:"ok"`
-	Consequence string `json:"consequence"`
-	Room        string `json:"room"`
 }
 
 func configCommand(o *options) *cobra.Command {
@@ -70,7 +64,7 @@ func checkCommand(o *options) *cobra.Command {
 		Use:   "check [-- VITRINED-FLAGS]",
 		Short: "Say what this host can and cannot do, one line per kernel feature",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var features []feature
+			var features []api.Feature
 			if err := o.ask(cmd, "check", args, &features); err != nil || features == nil {
 				return err
 			}

@@ -9,15 +9,9 @@ import (
 	"net/url"
 
 	"github.com/spf13/cobra"
-)
 
-// monitorUpgrade is one line of the answer to POST /v1/monitors/upgrade.
-type monitorUpgrade struct {
-	ID    string `json:"containerId"`
-	Name  string `json:"container"`
-	Build string `json:"build,omitempty"`
-	Error string `json:"error,omitempty"`
-}
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
+)
 
 func monitorCommand(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "monitor", Short: "Look after the processes that stand beside containers"}
@@ -60,7 +54,7 @@ func (o *options) printUpgrades(body io.Reader, w io.Writer) error {
 	decoder := json.NewDecoder(io.LimitReader(body, maxAnswer))
 	upgraded, failed := 0, 0
 	for {
-		var u monitorUpgrade
+		var u api.MonitorUpgrade
 		if err := decoder.Decode(&u); err == io.EOF {
 			break
 		} else if err != nil {

@@ -5,34 +5,11 @@ import (
 	"io"
 	"net/url"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// oomKill is one line of GET /v1/oom.
-type oomKill struct {
-	At        time.Time `json:"at"`
-	Pod       string    `json:"pod"`
-	Container string    `json:"container"`
-	State     string    `json:"state"`
-	Reason    string    `json:"reason"`
-	Victim    struct {
-		PID          int    `json:"pid"`
-		ContainerPID int    `json:"containerPid"`
-		Command      string `json:"command"`
-	} `json:"victim"`
-	Init    bool   `json:"init"`
-	Level   string `json:"level"`
-	Limit   uint64 `json:"limit"`
-	Usage   uint64 `json:"usage"`
-	Anon    uint64 `json:"anon"`
-	File    uint64 `json:"file"`
-	Shmem   uint64 `json:"shmem"`
-	Swapped uint64 `json:"swapped"`
-	Likely  bool   `json:"likely"`
-	Message string `json:"message"`
-}
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
+)
 
 func oomCommand(o *options) *cobra.Command {
 	return &cobra.Command{
@@ -40,7 +17,8 @@ func oomCommand(o *options) *cobra.Command {
 		Short: "Show who was killed for want of memory, and whose limit ran out",
 		Long: `Show the OOM kills on the records of the containers that there are, the latest
 first. POD is namespace/pod, a pod's name or uid, or the first six digits or more of an id.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: o.completePods,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/oom"
 			if len(args) == 1 {
@@ -49,7 +27,7 @@ first. POD is namespace/pod, a pod's name or uid, or the first six digits or mor
 			if o.json() {
 				return o.copy(cmd.Context(), path, cmd.OutOrStdout())
 			}
-			var kills []oomKill
+			var kills []api.OOM
 			if err := o.get(cmd.Context(), path, &kills); err != nil {
 				return err
 			}
@@ -58,7 +36,7 @@ first. POD is namespace/pod, a pod's name or uid, or the first six digits or mor
 	}
 }
 
-func printOOM(w io.Writer, kills []oomKill) error {
+func printOOM(w io.Writer, kills []api.OOM) error {
 	if len(kills) == 0 {
 		_, err := fmt.Fprintln(w, "no OOM kill is on record")
 		return err

@@ -53,14 +53,18 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 	slices.SortFunc(s.Operations, func(a, b api.Operation) int {
 		return cmp.Or(a.Began.Compare(b.Began), a.Since.Compare(b.Since))
 	})
-	fmt.Fprintln(table, "\nOPERATION\tSUBJECT\tGOING ON FOR\tSTEP\tIN IT FOR")
+	fmt.Fprintln(table, "\nOPERATION\tSUBJECT\tGOING ON FOR\tSTEP\tIN IT FOR\tWAITS FOR")
 	for _, op := range s.Operations {
 		began := op.Began
 		if began.IsZero() {
 			began = op.Since
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", oneLine(op.Name, 40), oneLine(op.Subject, 80),
-			waterfall.Duration(now.Sub(began)), oneLine(op.Phase, 60), waterfall.Duration(now.Sub(op.Since)))
+		waits := ""
+		if b := op.Blocked; b != nil {
+			waits = fmt.Sprintf("%s, %s", oneLine(b.On, 120), waterfall.Duration(now.Sub(b.Since)))
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(op.Name, 40), oneLine(op.Subject, 80),
+			waterfall.Duration(now.Sub(began)), oneLine(op.Phase, 60), waterfall.Duration(now.Sub(op.Since)), waits)
 	}
 	return table.Flush()
 }

@@ -36,7 +36,8 @@ argument, list the last traces.
 
 A pod is namespace/name, a name or a uid; a container is namespace/pod/name or an id.
 Of ids and uids the first six digits are enough.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: o.completePods,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"auto", "always", "never"}, f.color) {
 				return fmt.Errorf("color %q is none of auto, always, never", f.color)

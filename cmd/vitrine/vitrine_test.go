@@ -208,7 +208,7 @@ func TestStatusShowsWhatHangsFirst(t *testing.T) {
 		"sandboxes":{"ready":3,"not-ready":1},"containers":{},"images":7,"network":"no CNI\u001b[2J\nconfiguration",
 		"operations":[
 			{"subject":"shop/new","name":"run_sandbox","phase":"files","since":"2026-11-21T09:59:59.9Z","began":"2026-11-21T09:59:59.8Z"},
-			{"subject":"shop/web","name":"run_sandbox","phase":"network.attach","since":"2026-11-21T09:58:30Z","began":"2026-11-21T09:58:29Z"}]}`), &s); err != nil {
+			{"subject":"shop/web","name":"run_sandbox","phase":"network.attach","since":"2026-11-21T09:58:30Z","began":"2026-11-21T09:58:29Z","blocked":{"on":"network.cni calico ADD","since":"2026-11-21T09:58:31Z"}}]}`), &s); err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
@@ -274,13 +274,27 @@ func TestEventsFollowUntilInterrupted(t *testing.T) {
 		<-r.Context().Done()
 	})
 	state := daemon(t, mux)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // the person's patience
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out, problems, code := vitrineIn(ctx, "events", "-f", "--state", state)
-	if code != 0 || problems != "" {
-		t.Errorf("code %d, %s", code, problems)
+	seen := &watched{want: map[string]func(){"container.exited": cancel}} // the person has seen enough
+	var problems bytes.Buffer
+	if code := run(ctx, []string{"events", "-f", "--state", state}, seen, &problems); code != 0 || problems.String() != "" {
+		t.Errorf("code %d, %s", code, problems.String())
 	}
-	golden(t, "events.txt", out)
+	golden(t, "events.txt", seen.text.String())
+}
+
+// Without -f the events are those that the history keeps.
+func TestEventsThatHaveBeen(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, `{"time":"2026-11-21T09:29:00Z","kind":"daemon","daemon":{"pid":1}}`)
+		fmt.Fprintln(w, `{"time":"2026-11-21T09:30:00Z","kind":"event","namespace":"shop","pod":"web","sandbox":"aaaaaaaaaaaaaaaaaaaa","event":{"kind":"sandbox.ready"}}`)
+	})
+	out, problems, code := vitrine(t, "events", "--state", daemon(t, mux))
+	if want := "09:30:00.000  sandbox.ready      aaaaaaaaaaaaa  shop/web\n"; code != 0 || problems != "" || out != want {
+		t.Errorf("code %d, %q, %s", code, out, problems)
+	}
 }
 
 func TestConfigAndCheckAskTheDaemonAndElseItsBinary(t *testing.T) {

@@ -20,7 +20,8 @@ most likely one with its evidence and the next step, then what else speaks.
 
 A pod is namespace/name, a name or a uid; a container is namespace/pod/name or an id;
 an image is the reference that was pulled. Of ids and uids the first six digits are enough.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: o.completeContainers,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/why?" + url.Values{"subject": args}.Encode()
 			if o.json() {

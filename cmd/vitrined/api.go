@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 
-	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
@@ -26,6 +25,9 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/why", d.why)
 	mux.HandleFunc("GET /v1/history", d.history)
 	mux.HandleFunc("GET /v1/oom", d.oomKills)
+	mux.HandleFunc("GET /v1/top", d.top)
+	mux.HandleFunc("GET /v1/logs", d.logs)
+	mux.HandleFunc("GET /v1/pods", d.podNames)
 	return mux
 }
 
@@ -39,7 +41,7 @@ func answer(w http.ResponseWriter, value any) {
 func (d *daemon) status(r *http.Request) api.Status {
 	s := api.Status{
 		Version: version, PID: os.Getpid(), StartedAt: d.started, Network: "ready",
-		Sandboxes: d.sandboxStates(), Containers: d.containerStates(), Operations: []api.Operation{},
+		Sandboxes: d.sandboxStates(), Containers: d.containerStates(), Operations: d.operations(),
 	}
 	if images, err := d.images.List(r.Context()); err == nil {
 		s.Images = len(images)
@@ -47,14 +49,7 @@ func (d *daemon) status(r *http.Request) api.Status {
 	if err := d.pods.NetworkReady(); err != nil {
 		s.Network = err.Error()
 	}
-	for _, op := range d.pods.Operations() {
-		s.Operations = append(s.Operations, apiOperation(op))
-	}
 	return s
-}
-
-func apiOperation(op lifecycle.Operation) api.Operation {
-	return api.Operation{Subject: op.Subject, Name: op.Name, Phase: op.Phase, Since: op.Since, Began: op.Began, ID: op.ID}
 }
 
 // pulls answers GET /v1/pulls.

@@ -9,36 +9,29 @@ import (
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/network"
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
-
-// feature is one line of `vitrine check`.
-type feature struct {
-	Feature     string `json:"feature"`
-	OK          bool   `json:"ok"`
-	Consequence string `json:"consequence"`
-	Room        string `json:"room"`
-}
 
 // hostFeatures asks every room what it can and cannot do on this host; programs are the
 // eBPF room's answer.
-func hostFeatures(programs []ebpf.Feature) []feature {
-	var all []feature
+func hostFeatures(programs []ebpf.Feature) []api.Feature {
+	var all []api.Feature
 	for _, f := range lifecycle.Features() {
-		all = append(all, feature{f.Name, f.OK, f.Consequence, "lifecycle"})
+		all = append(all, api.Feature{Feature: f.Name, OK: f.OK, Consequence: f.Consequence, Room: "lifecycle"})
 	}
 	for _, f := range cgroup.Features() {
-		all = append(all, feature{f.Name, f.OK, f.Consequence, "cgroup"})
+		all = append(all, api.Feature{Feature: f.Name, OK: f.OK, Consequence: f.Consequence, Room: "cgroup"})
 	}
 	for _, f := range programs {
-		all = append(all, feature{f.Name, f.OK, f.Consequence, "ebpf"})
+		all = append(all, api.Feature{Feature: f.Name, OK: f.OK, Consequence: f.Consequence, Room: "ebpf"})
 	}
 	for _, f := range network.Features() {
-		all = append(all, feature{f.Name, f.OK, f.Consequence, "network"})
+		all = append(all, api.Feature{Feature: f.Name, OK: f.OK, Consequence: f.Consequence, Room: "network"})
 	}
 	return all
 }
 
-func printFeatures(w io.Writer, features []feature) error {
+func printFeatures(w io.Writer, features []api.Feature) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, f := range features {
 		mark := "no "

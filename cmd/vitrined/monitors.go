@@ -5,16 +5,8 @@ import (
 	"net/http"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle"
-	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
-
-// monitorUpgrade is one line of the answer to POST /v1/monitors/upgrade.
-type monitorUpgrade struct {
-	Container pod.ID `json:"containerId"`
-	Name      string `json:"container"`
-	Build     string `json:"build,omitempty"`
-	Error     string `json:"error,omitempty"`
-}
 
 // upgradeMonitors replaces the programs of the monitors that ?id= means, all without
 // it, and streams one JSON object per monitor.
@@ -30,7 +22,7 @@ func (d *daemon) upgradeMonitors(w http.ResponseWriter, r *http.Request) {
 	}
 	err := d.pods.UpgradeMonitors(r.Context(), r.URL.Query().Get("id"), func(u lifecycle.MonitorUpgrade) {
 		begin()
-		line := monitorUpgrade{Container: u.Container.ID, Name: u.Container.Config.GetMetadata().GetName(), Build: u.Build}
+		line := api.MonitorUpgrade{ID: u.Container.ID, Name: u.Container.Config.GetMetadata().GetName(), Build: u.Build}
 		if u.Err != nil {
 			line.Error = u.Err.Error()
 		}

@@ -56,6 +56,7 @@ func (d *daemon) inspect(ctx context.Context, c pod.Container, into *why.Contain
 	if c.State == pod.Running || c.State == pod.Stopping {
 		live := d.pods.Look(ctx, c.ID)
 		into.Process, into.Wait, into.Monitor = live.Process, live.Wait, live.Monitor
+		into.Zombies = live.Zombies
 		into.LogBytes, into.LogDropped = live.LogBytes, live.LogDropped
 	}
 	into.Figures = fill(d.figures(ctx, c), into.Figures)
@@ -69,6 +70,7 @@ func fill(now, kept history.Figures) history.Figures {
 		now.Output = cmp.Or(output, kept.Output)
 	}
 	now.OOMKills = max(now.OOMKills, kept.OOMKills)
+	now.ThreadFailures = max(now.ThreadFailures, kept.ThreadFailures)
 	return now
 }
 
@@ -100,7 +102,7 @@ func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 		}
 	}
 	if p := stats.Pids; p != nil {
-		f.Threads, f.ThreadLimit = p.Threads, p.Limit
+		f.Threads, f.ThreadLimit, f.ThreadFailures = p.Threads, p.Limit, p.Refused
 	}
 	if i := stats.IO; i != nil && i.PSI != nil {
 		f.IOStall = time.Duration(i.PSI.Some.Total)

@@ -32,6 +32,15 @@ type Operation struct {
 	Since time.Time `json:"since"`
 	Began time.Time `json:"began"`
 	ID    pod.ID    `json:"id"`
+	// Blocked is what the step waits for, as far as the daemon knows; empty if it does not.
+	Blocked *Blocked `json:"blocked,omitempty"`
+}
+
+// Blocked is what an operation waits for: On is the innermost step that has begun and
+// not ended, or the operation that holds the pod, since Since.
+type Blocked struct {
+	On    string    `json:"on"`
+	Since time.Time `json:"since"`
 }
 
 // Event is one line of the stream of GET /v1/events.
@@ -63,4 +72,94 @@ type Pull struct {
 	// Bytes of compressed layers have come of Total, which is 0 until the manifest is known.
 	Bytes int64 `json:"bytes"`
 	Total int64 `json:"total"`
+}
+
+// OOM is one line of the answer to GET /v1/oom, the latest first: an OOM kill, and how
+// its container stands now.
+type OOM struct {
+	pod.OOMKill
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	State     string `json:"state"`
+	// Reason and Exited are those of the container's end, if it has ended.
+	Reason string     `json:"reason,omitempty"`
+	Exited *time.Time `json:"exited,omitempty"`
+	// Kills counts all kills of the container; its record keeps the last of them.
+	Kills uint64 `json:"kills"`
+}
+
+// MonitorUpgrade is one line of the answer to POST /v1/monitors/upgrade: the program
+// that a monitor now runs, or why it keeps its own.
+type MonitorUpgrade struct {
+	ID    pod.ID `json:"containerId"`
+	Name  string `json:"container"`
+	Build string `json:"build,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Feature is one line of the answer to GET /v1/check: something that this host can do
+// or not, and what follows.
+type Feature struct {
+	Feature     string `json:"feature"`
+	OK          bool   `json:"ok"`
+	Consequence string `json:"consequence"`
+	Room        string `json:"room"`
+}
+
+// Usage is one line of the answer to GET /v1/top: what a container has used since it
+// was made. Whoever wants rates asks twice.
+type Usage struct {
+	At        time.Time `json:"at"`
+	Pod       string    `json:"pod"`
+	Container string    `json:"container"`
+	ID        pod.ID    `json:"containerId"`
+	// CPU and Throttled are nanoseconds; Periods and ThrottledPeriods are those of CFS
+	// bandwidth control.
+	CPU              time.Duration `json:"cpu"`
+	Throttled        time.Duration `json:"throttled"`
+	Periods          uint64        `json:"periods"`
+	ThrottledPeriods uint64        `json:"throttledPeriods"`
+	// Memory is the working set in bytes, MemoryLimit 0 without one.
+	Memory      uint64 `json:"memory"`
+	MemoryLimit uint64 `json:"memoryLimit"`
+	// Tasks are threads; TaskLimit is 0 without one.
+	Tasks     uint64 `json:"tasks"`
+	TaskLimit uint64 `json:"taskLimit"`
+	// Pressure is nil where the kernel keeps no account of it (cgroup v1).
+	Pressure *Pressure `json:"pressure,omitempty"`
+	// LogBytes have come from the container, LogDropped of them could not be written.
+	LogBytes   int64 `json:"logBytes"`
+	LogDropped int64 `json:"logDropped"`
+}
+
+// Pressure is the share of the last ten seconds, in percent, in which some task of a
+// container waited (PSI).
+type Pressure struct {
+	CPU    float64 `json:"cpu"`
+	Memory float64 `json:"memory"`
+	IO     float64 `json:"io"`
+}
+
+// Log is one line of the answer to GET /v1/logs: where the log of one attempt of a
+// container is, the oldest attempt first.
+type Log struct {
+	Pod       string    `json:"pod"`
+	Container string    `json:"container"`
+	ID        pod.ID    `json:"containerId"`
+	Attempt   uint32    `json:"attempt"`
+	Created   time.Time `json:"created"`
+	// Ended: nothing more will be written. Gone: the container was removed.
+	Ended bool `json:"ended"`
+	Gone  bool `json:"gone"`
+	// Path is the log's; empty: its output was discarded.
+	Path string `json:"path"`
+	// Words are the last that the history keeps of a container that failed.
+	Words string `json:"words,omitempty"`
+}
+
+// Pod is one line of the answer to GET /v1/pods.
+type Pod struct {
+	Name       string   `json:"name"` // namespace/name
+	Containers []string `json:"containers"`
 }

@@ -92,6 +92,8 @@ type Figures struct {
 	OOMKills       uint64 `json:"oomKills,omitempty"`
 	Threads        uint64 `json:"threads,omitempty"`
 	ThreadLimit    uint64 `json:"threadLimit,omitempty"`
+	// ThreadFailures counts forks that a limit of tasks refused.
+	ThreadFailures uint64 `json:"threadFailures,omitempty"`
 	// Execs are the commands run in the container, probes among them.
 	Execs Execs `json:"execs,omitzero"`
 	// Output is the end of what a container that failed wrote, at most 1 KiB.

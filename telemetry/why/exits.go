@@ -109,6 +109,8 @@ func (c Container) end(grace time.Duration) Fact {
 		return fact("process.missing", 0.5, "%s exited with 127%s: a shell or the loader did not find a program or a library%s", c.Name, lived, message)
 	case x.Code == 126:
 		return fact("process.denied", 0.5, "%s exited with 126%s: a shell could not execute a program%s", c.Name, lived, message)
+	case x.Code > 128 && signalNames[syscall.Signal(x.Code-128)] != "":
+		return fact("exit.signal", 0.57, "%s exited with %d%s, which is how programs say that %s ended them or a child of theirs%s", c.Name, x.Code, lived, signalNames[syscall.Signal(x.Code-128)], message)
 	case x.Code != 0:
 		return fact("exit.code", 0.55, "%s exited with %d by itself%s%s", c.Name, x.Code, lived, message)
 	}

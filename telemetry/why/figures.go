@@ -33,6 +33,9 @@ func figures(e *Evidence) []Fact {
 				add("cgroup", p.cause, ramp(share, 0.3, 0.9, 0.2, 0.5), "%s waited for %s in %.0f %% of its life (%s)", c.Name, p.what, share*100, waterfall.Duration(p.stall))
 			}
 		}
+		if f.ThreadFailures > 0 {
+			add("cgroup", "pids.limit", 0.75, "%s could not fork %d times: a limit of tasks was reached", c.Name, f.ThreadFailures)
+		}
 		if f.ThreadLimit > 0 && f.Threads*10 >= f.ThreadLimit*9 {
 			add("cgroup", "pids.limit", 0.6, "%s has %d tasks of the %d it may have", c.Name, f.Threads, f.ThreadLimit)
 		}
@@ -72,6 +75,9 @@ func ramp(x, from, to, lo, hi float64) float64 {
 	return lo + (hi-lo)*min(1, (x-from)/(to-from))
 }
 
+// manyZombies is from when on ended children say that PID 1 waits for none.
+const manyZombies = 16
+
 // processes reads in what state running containers' first processes are.
 func processes(e *Evidence) []Fact {
 	var facts []Fact
@@ -92,6 +98,9 @@ func processes(e *Evidence) []Fact {
 			add("process.stopped", 0.85, "PID 1 of %s is stopped (state %s)", c.Name, c.Process)
 		case c.Process == "D" && c.Wait != "":
 			add("process.stuck", 0.7, "PID 1 of %s is in uninterruptible sleep in %s", c.Name, c.Wait)
+		}
+		if c.Zombies >= manyZombies {
+			add("process.zombies", 0.4, "PID 1 of %s has not waited for %d children that have ended", c.Name, c.Zombies)
 		}
 		if c.Monitor == "T" && !pipe {
 			add("log.blocked", 0.5, "the monitor of %s is stopped (state T): nobody reads its output", c.Name)

@@ -70,8 +70,12 @@ type Container struct {
 	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function it
 	// sleeps in; Monitor the state letter of its monitor. Empty: not known.
 	Process, Wait, Monitor string
+	// Zombies are children of PID 1 that have ended and that it has not waited for.
+	Zombies int
 	// LogBytes were written to the log, LogDropped were lost, so far.
 	LogBytes, LogDropped int64
+	// LogPath is where its log is, or was; empty: discarded, or not known.
+	LogPath string
 }
 
 // Fact is one piece of evidence.
