@@ -72,7 +72,7 @@ func guarded(next http.Handler) http.Handler {
 }
 
 func (d *daemon) nodePage(w http.ResponseWriter, r *http.Request) {
-	n := page.Node{Now: time.Now(), Status: d.status(r)}
+	n := page.Node{Now: time.Now(), Status: d.status(r), Kills: d.kills("")}
 	for _, p := range d.images.Pulls() {
 		n.Pulls = append(n.Pulls, api.Pull{Ref: p.Ref, Since: p.Since, Phase: p.Phase, Waiters: p.Waiters, Bytes: p.Bytes, Total: p.Total})
 	}

@@ -34,6 +34,8 @@ type Node struct {
 	Status api.Status
 	Pods   []Pod
 	Pulls  []api.Pull
+	// Kills are OOM kills, the latest first.
+	Kills []api.OOM
 }
 
 // Pod is one line of the table of pods.
@@ -125,6 +127,12 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"join":    func(list []string) string { return strings.Join(list, " ") },
 	"percent": func(f float64) string { return fmt.Sprintf("%.0f %%", f*100) },
 	"began":   func(o api.Operation) time.Time { return cmpTime(o.Began, o.Since) },
+	"size": func(n uint64) string {
+		if n == 0 {
+			return "none"
+		}
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	},
 	"mib":     func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 	"clock": func(t time.Time) string {
 		if t.Year() < 1971 {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/page"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
@@ -24,6 +25,7 @@ func node() page.Node {
 			{Subject: "shop/web", Name: "run_sandbox", Phase: "network", Since: now.Add(-time.Minute)}}},
 		Pods:  []page.Pod{{Name: "shop/" + evil, State: "ready", Created: now, Containers: []page.Container{{Name: "app", State: "exited", Note: "137 OOMKilled"}}}},
 		Pulls: []api.Pull{{Ref: evil, Since: now, Bytes: 1 << 20, Total: 4 << 20}},
+		Kills: []api.OOM{{OOMKill: pod.OOMKill{At: now, Victim: pod.Culprit{Command: evil, ContainerPID: 7}, Level: "container", Limit: 24 << 20, Message: evil}, Pod: "shop/" + evil, Container: "app"}},
 	}
 }
 
@@ -100,7 +102,7 @@ func TestPagesSayWhatTheirPartsAre(t *testing.T) {
 	text := b.String()
 	count := func(part string) int { return strings.Count(text, part) }
 	tables := count("<table")
-	if tables < 5 || count("<caption>") != tables || count("<thead>") != tables || count("<th>") != 0 {
+	if tables < 6 || count("<caption>") != tables || count("<thead>") != tables || count("<th>") != 0 {
 		t.Errorf("%d tables, %d captions, %d heads, %d headers without a scope", tables, count("<caption>"), count("<thead>"), count("<th>"))
 	}
 	for _, want := range []string{`<html lang="en">`, "<title>", "<main id=", `href="#main"`, "<h1>", "aria-label"} {
