@@ -56,6 +56,13 @@ type Denial struct {
 // seccomp's kills and traps, missing capabilities and SELinux denials; while
 // WatchSyscalls watches with Denials, also all that syscalls were refused.
 func (p *Programs) Denials(cgroup uint64) (ledger []Denial, lost uint64, err error) {
+	var use programsDenialUse // made before the first line, so nobody else's need be walked without it
+	switch err := p.maps[programsMapDenialUses].Lookup(cgroup, &use); {
+	case errors.Is(err, cebpf.ErrKeyNotExist):
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, fmt.Errorf("denials of cgroup %d: %w", cgroup, err)
+	}
 	entries, err := p.ledger(cgroup)
 	if err != nil {
 		return nil, 0, fmt.Errorf("denials of cgroup %d: %w", cgroup, err)
@@ -63,12 +70,11 @@ func (p *Programs) Denials(cgroup uint64) (ledger []Denial, lost uint64, err err
 	for key, d := range entries {
 		ledger = append(ledger, denial(key, d))
 	}
-	var use programsDenialUse
-	err = p.maps[programsMapDenialUses].Lookup(cgroup, &use)
-	if err != nil && !errors.Is(err, cebpf.ErrKeyNotExist) {
-		return nil, 0, fmt.Errorf("denials of cgroup %d: %w", cgroup, err)
+	start, err := p.StartProfile(cgroup)
+	if err != nil {
+		return nil, 0, err
 	}
-	ledger = withoutEchoes(ledger)
+	ledger = withoutEchoes(withoutLaunch(ledger, start.Exec))
 	slices.SortFunc(ledger, func(a, b Denial) int { return cmp.Compare(a.First, b.First) })
 	return ledger, use.Lost, nil
 }
@@ -122,6 +128,13 @@ func withoutEchoes(ledger []Denial) []Denial {
 	return slices.DeleteFunc(ledger, func(d Denial) bool {
 		return d.Layer == Capability && d.Error == 0 && known[check{d.Syscall, d.Capability}]
 	})
+}
+
+// withoutLaunch drops what was asked for before PID 1's first execve, for good: that was
+// the launcher, also one that is not PID 1. Seccomp's and SELinux's denials of that time
+// stay, since they say why a container did not start.
+func withoutLaunch(ledger []Denial, exec time.Duration) []Denial {
+	return slices.DeleteFunc(ledger, func(d Denial) bool { return d.Layer == Capability && d.Last < exec })
 }
 
 // foreign is COMPAT of bpf/ledger.h.

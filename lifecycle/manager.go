@@ -48,7 +48,7 @@ type Config struct {
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Annotations are patterns, as of path.Match, of pod annotations that are obeyed
-	// (io.vitrine.log.*) and passed to the runtime; empty means none.
+	// (io.vitrine.log.*, io.vitrine.denials) and passed to the runtime; empty means none.
 	Annotations []string `toml:"annotations"`
 	// Log is what happens to the output of containers whose pods say nothing else.
 	Log spec.LogOptions `toml:"log"`
@@ -90,6 +90,8 @@ type Manager struct {
 	plugins Plugins // nil for none
 	witness Witness // nil without one
 	watched watched
+	refused refused
+	watches watches
 	index   *index
 	hub     *hub
 	ops     *operations

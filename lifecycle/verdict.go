@@ -17,6 +17,7 @@ import (
 // judge completes an exit with its verdict: reason, one sentence, and who sent the
 // signal. It reads the evidence, so it comes before untrack and before the cgroup goes.
 func (m *Manager) judge(ctx context.Context, e *containerEntry, exit pod.Exit, at time.Time) pod.Exit {
+	m.takeDenials(ctx, e)
 	evidence, last, signals := m.evidence(ctx, e, at)
 	c := *e.value.Load()
 	evidence.Signal, evidence.ExitCode = exit.Signal, int(exit.Code)

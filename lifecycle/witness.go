@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
@@ -29,6 +30,12 @@ type Witness interface {
 	Last(cgroup uint64) (oom.Last, error)
 	Untrack(cgroup uint64) error
 	Tracked() ([]uint64, error)
+	// Denials is a container's ledger in the order of time; lost counts denials that
+	// found no place in it.
+	Denials(cgroup uint64) (ledger []denial.Line, lost uint64, err error)
+	// WatchDenials puts also what a tracked container's syscalls are refused into its
+	// ledger, until stop.
+	WatchDenials(cgroup uint64) (stop func() error, err error)
 	// Events calls handle for each record until ctx ends; handle must be quick.
 	Events(ctx context.Context, handle func(oom.Record)) error
 }
@@ -118,6 +125,7 @@ func (m *Manager) trackInit(ctx context.Context, c *pod.Container) {
 	}
 	if m.watched.has(c.Evidence.Cgroup) {
 		warn(ctx, "tell who is PID 1", m.witness.SetInit(c.Evidence.Cgroup, c.Init.PID), "container", c.ID)
+		m.watchDenials(ctx, *c)
 	}
 }
 
@@ -127,6 +135,7 @@ func (m *Manager) untrack(ctx context.Context, c pod.Container) {
 		return
 	}
 	m.watched.set(c.Evidence.Cgroup, false)
+	warn(ctx, "end the watch of a container's syscalls", m.watches.end(c.Evidence.Cgroup), "container", c.ID)
 	warn(ctx, "end the observation of a container", m.witness.Untrack(c.Evidence.Cgroup), "container", c.ID)
 }
 
@@ -153,11 +162,18 @@ func (m *Manager) takeUpWitness() {
 func (m *Manager) settleTracked(ctx context.Context, alive map[uint64]bool) {
 	tracked, err := m.witness.Tracked()
 	warn(ctx, "list what was observed", err)
+	again := map[uint64]bool{}
 	for _, id := range tracked {
 		if alive[id] {
 			m.watched.set(id, true)
+			again[id] = true
 		} else {
 			warn(ctx, "forget a container that is gone", m.witness.Untrack(id), "cgroup", id)
+		}
+	}
+	for _, e := range m.index.allContainers() {
+		if c := e.value.Load(); again[c.Evidence.Cgroup] && c.State != pod.Exited {
+			m.watchDenials(ctx, *c)
 		}
 	}
 }
@@ -167,10 +183,15 @@ func (m *Manager) followWitness() {
 	if m.witness == nil {
 		return
 	}
+	m.refused.begin()
+	m.background(m.followDenials)
 	m.background(func(ctx context.Context) {
 		err := m.witness.Events(ctx, func(r oom.Record) {
-			if r.Kind == oom.KindOOM {
+			switch r.Kind {
+			case oom.KindOOM:
 				m.takeKill(ctx, r)
+			case oom.KindDenial:
+				m.refused.note(r.Cgroup)
 			}
 		})
 		if ctx.Err() == nil {

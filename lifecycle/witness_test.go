@@ -11,6 +11,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -18,12 +19,15 @@ import (
 type book struct {
 	tracked map[uint64]bool
 	last    map[uint64]oom.Last
+	denials map[uint64][]denial.Line
 }
 
 func (b *book) Observes(oom.Kind) bool                               { return true }
 func (b *book) Track(id uint64) error                                { b.tracked[id] = true; return nil }
 func (b *book) SetInit(uint64, int) error                            { return nil }
 func (b *book) Last(id uint64) (oom.Last, error)                     { return b.last[id], nil }
+func (b *book) Denials(id uint64) ([]denial.Line, uint64, error)     { return b.denials[id], 0, nil }
+func (b *book) WatchDenials(uint64) (func() error, error)            { return func() error { return nil }, nil }
 func (b *book) Untrack(id uint64) error                              { delete(b.tracked, id); return nil }
 func (b *book) Events(ctx context.Context, _ func(oom.Record)) error { <-ctx.Done(); return ctx.Err() }
 func (b *book) Tracked() (all []uint64, _ error) {
@@ -44,7 +48,7 @@ func observed(t *testing.T) (*Manager, *book) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { cgroups.Close() })
-	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}}
+	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}}
 	return &Manager{store: store, index: newIndex(), hub: newHub(), cgroups: cgroups, witness: b}, b
 }
 

@@ -21,6 +21,8 @@ const (
 	KindExec   = ebpf.Exec
 	KindExit   = ebpf.Exit
 	KindSignal = ebpf.Signal
+	// KindDenial: the container's ledger of denials has a line more.
+	KindDenial = ebpf.Refusal
 )
 
 // Kill turns a record of kind OOM into the kill that a container's record keeps. pod is

@@ -20,6 +20,8 @@ type Event struct {
 	From, To State
 	// Kill is the OOM kill that ContainerOOM tells of; nil for the other kinds.
 	Kill *OOMKill
+	// Denial is what ContainerDenied tells of; nil for the other kinds.
+	Denial *Denial
 }
 
 // EventKind is what happened.
@@ -36,6 +38,9 @@ const (
 	ContainerRemoved EventKind = "container.removed"
 	// ContainerOOM: a process of the container was OOM-killed. It is no change of state.
 	ContainerOOM EventKind = "container.oom"
+	// ContainerDenied: the container was refused something that it had not been refused
+	// before, see Denial.Alike; at most MaxDenialEvents times. It is no change of state.
+	ContainerDenied EventKind = "container.denied"
 )
 
 // Subject returns the ID of the container or, for sandbox events, of the sandbox.

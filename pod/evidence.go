@@ -18,6 +18,11 @@ type Evidence struct {
 	// are the last MaxKills of them, oldest first.
 	OOMKills uint64    `json:"oomKills,omitempty"`
 	Kills    []OOMKill `json:"kills,omitempty"`
+	// Denials are the first MaxDenials different things that the container was refused,
+	// oldest first. Their counts are of the moment when a new one came, and of the end
+	// once it has ended. DenialsLost counts the lines that found no place.
+	Denials     []Denial `json:"denials,omitempty"`
+	DenialsLost uint64   `json:"denialsLost,omitempty"`
 	// Stop is the request that the container end, nil if there was none.
 	Stop *Stop `json:"stop,omitempty"`
 }

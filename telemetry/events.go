@@ -122,7 +122,7 @@ var messages = map[pod.EventKind]string{
 	pod.SandboxReady: "sandbox ready", pod.SandboxStopped: "sandbox stopped", pod.SandboxRemoved: "sandbox removed",
 	pod.ContainerCreated: "container created", pod.ContainerStarted: "container started",
 	pod.ContainerExited: "container exited", pod.ContainerRemoved: "container removed",
-	pod.ContainerOOM: "process OOM-killed",
+	pod.ContainerOOM: "process OOM-killed", pod.ContainerDenied: "container denied something",
 }
 
 func (t *Telemetry) log(e pod.Event) {
@@ -161,6 +161,10 @@ func (t *Telemetry) log(e pod.Event) {
 			level = slog.LevelWarn
 			attrs = append(attrs, slog.String("victim", k.Victim.Command), slog.Int("victim_pid", k.Victim.PID), slog.Bool("init", k.Init),
 				slog.String("level", k.Level), slog.Uint64("limit_bytes", k.Limit), slog.Uint64("usage_bytes", k.Usage), slog.String("detail", clip(k.Message, 1024)))
+		}
+		if d := e.Denial; d != nil {
+			attrs = append(attrs, slog.String("layer", d.Layer), slog.String("syscall", d.Syscall), slog.String("capability", d.Capability),
+				slog.String("detail", clip(d.What, 1024)), slog.String("remedy", clip(d.Remedy, 1024)))
 		}
 	} else if id := traceID(e.Sandbox.Traceparent); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))

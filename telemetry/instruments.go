@@ -35,6 +35,8 @@ type Instrument struct {
 	Buckets []float64
 	// Spans feed a histogram or counter when they end.
 	Spans []Source
+	// Elsewhere: a counter that somebody else keeps and that is read at each scrape.
+	Elsewhere bool
 	// Live: a gauge that counts these spans while they are going on.
 	Live bool
 }
@@ -213,10 +215,10 @@ var (
 	}
 
 	events = &Instrument{
-		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers, and OOM kills.",
+		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers, OOM kills, and the first denials of each kind.",
 		Labels: []Label{{Name: "kind", Values: []string{
 			"sandbox.ready", "sandbox.stopped", "sandbox.removed",
-			"container.created", "container.started", "container.exited", "container.removed", "container.oom"}}},
+			"container.created", "container.started", "container.exited", "container.removed", "container.oom", "container.denied"}}},
 	}
 	oomKills = &Instrument{
 		Name: "oom_kills_total", Kind: Counter,
@@ -225,10 +227,15 @@ var (
 			{Name: "victim", Values: []string{"init", "child"}},
 			{Name: "level", Values: []string{"below", "container", "pod", "node", "global", "unknown"}}},
 	}
+	denials = &Instrument{
+		Name: "denials_total", Kind: Counter, Elsewhere: true,
+		Help:   "What containers were refused since the programs were first attached, by who refused. Seccomp's errors, read-only file systems and permissions are seen only while a container's syscalls are watched for denials.",
+		Labels: []Label{{Name: "layer", Values: []string{"seccomp", "capability", "selinux", "read-only", "permission"}}},
+	}
 	kernelEventsLost = &Instrument{
 		Name: "kernel_events_lost", Kind: Gauge,
 		Help:   "Events of eBPF programs that found no room since the programs were first attached; the last of each kind of a container is kept all the same, except those counted as last.",
-		Labels: []Label{{Name: "kind", Values: []string{"oom", "exec", "exit", "signal", "last"}}},
+		Labels: []Label{{Name: "kind", Values: []string{"oom", "exec", "exit", "signal", "denial", "last"}}},
 	}
 	containerExits = &Instrument{
 		Name: "container_exits_total", Kind: Counter, Help: "Ended containers, by cause and by who asked for it.",
@@ -359,7 +366,7 @@ var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullErrors, imagePullsInflight,
-	events, oomKills, kernelEventsLost, containerExits, containerLifetime, execDuration,
+	events, oomKills, denials, kernelEventsLost, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes,
 	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,

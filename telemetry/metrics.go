@@ -118,6 +118,9 @@ func newFamily(i *Instrument) *family {
 	f.desc = prometheus.NewDesc(prefix+i.Name, i.Help, names, nil)
 	switch i.Kind {
 	case Counter:
+		if i.Elsewhere {
+			break
+		}
 		f.counter = prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + i.Name, Help: i.Help}, names)
 		f.start()
 	case Histogram:
@@ -301,6 +304,14 @@ func amount(r *record, attribute string) float64 {
 	return 0
 }
 
+// provided is what a value that is computed at a scrape is to Prometheus.
+func (f *family) provided() prometheus.ValueType {
+	if f.Kind == Counter {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
+}
+
 // provided collects what providers compute at scrape time.
 type provided struct{ *metrics }
 
@@ -343,7 +354,7 @@ func (p provided) Collect(out chan<- prometheus.Metric) {
 			samples[key] = sample{value, labels}
 		})
 		for _, s := range samples {
-			metric, err := prometheus.NewConstMetric(f.desc, prometheus.GaugeValue, s.value, s.labels...)
+			metric, err := prometheus.NewConstMetric(f.desc, f.provided(), s.value, s.labels...)
 			if err != nil { // only labels that are no UTF-8
 				continue
 			}

@@ -315,12 +315,12 @@ func (t *Telemetry) registerSelf(c Config) {
 // values, in the list's order, and must not block.
 func (t *Telemetry) Provide(name string, f func(emit func(value float64, labels ...string))) error {
 	for _, i := range Instruments {
-		if i.Name == name && i.Kind == Gauge && i != requestsInflight {
+		if i.Name == name && (i.Kind == Gauge && i != requestsInflight || i.Elsewhere) {
 			t.metrics.provide(i, f)
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: no gauge %q in the list of instruments", pod.ErrInvalid, name)
+	return fmt.Errorf("%w: no gauge or counter %q to be provided in the list of instruments", pod.ErrInvalid, name)
 }
 
 func textOf(set *attribute.Set, key attribute.Key) string {

@@ -28,6 +28,7 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/top", d.top)
 	mux.HandleFunc("GET /v1/logs", d.logs)
 	mux.HandleFunc("GET /v1/pods", d.podNames)
+	mux.HandleFunc("GET /v1/denials", d.denials)
 	return mux
 }
 
@@ -83,7 +84,7 @@ func (d *daemon) events(w http.ResponseWriter, r *http.Request) {
 
 func apiEvent(e pod.Event) api.Event {
 	meta := e.Sandbox.Config.GetMetadata()
-	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID, Kill: e.Kill}
+	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID, Kill: e.Kill, Denial: e.Denial}
 	if c := e.Container; c != nil {
 		line.Container, line.ID, line.Exit = c.Config.GetMetadata().GetName(), c.ID, c.Exit
 	}

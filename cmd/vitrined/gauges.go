@@ -34,6 +34,11 @@ func (d *daemon) gauges() {
 				emit(float64(n), kind)
 			}
 		},
+		"denials_total": func(emit func(float64, ...string)) {
+			for layer, n := range d.programs.denied() {
+				emit(float64(n), layer)
+			}
+		},
 		"network_ready": func(emit func(float64, ...string)) { emit(truth(d.pods.NetworkReady() == nil)) },
 		"monitor_up":    func(emit func(float64, ...string)) { emit(float64(d.pods.Monitors().Connected)) },
 		"monitor_resident_memory_bytes": func(emit func(float64, ...string)) {

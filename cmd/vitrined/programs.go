@@ -8,6 +8,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -115,6 +116,46 @@ func (p *programs) Events(ctx context.Context, handle func(oom.Record)) error {
 	return p.loaded.Events(ctx, handle)
 }
 
+func (p *programs) Denials(cgroup uint64) ([]denial.Line, uint64, error) {
+	if loaded := p.get(); loaded != nil {
+		return loaded.Denials(cgroup)
+	}
+	return nil, 0, nil
+}
+
+func (p *programs) WatchDenials(cgroup uint64) (stop func() error, err error) {
+	loaded := p.get()
+	if loaded == nil {
+		return nil, errNoPrograms
+	}
+	w, err := loaded.WatchSyscalls(cgroup, ebpf.WatchOptions{Denials: true})
+	if err != nil {
+		return nil, err
+	}
+	return w.Stop, nil
+}
+
+// denied counts denials by layer, nil without programs or before they are loaded.
+func (p *programs) denied() map[string]uint64 {
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	if p.loaded == nil {
+		return nil
+	}
+	all, err := p.loaded.Denied()
+	if err != nil {
+		return nil
+	}
+	counts := map[string]uint64{}
+	for layer, n := range all {
+		counts[denial.Layer(layer)] = n
+	}
+	return counts
+}
+
 // lost is what the programs could not tell, nil without programs or before they are loaded.
 func (p *programs) lost() map[string]uint64 {
 	select {
@@ -129,7 +170,7 @@ func (p *programs) lost() map[string]uint64 {
 	if err != nil {
 		return nil
 	}
-	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "last": n.Last}
+	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "denial": n.Denial, "last": n.Last}
 }
 
 // features says what the programs observe, or why there are none.

@@ -5,12 +5,15 @@
 package denial
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // Capabilities are the names by number, as securityContext.capabilities has them
@@ -27,6 +30,45 @@ func Capability(number int) string {
 		return capabilities[number]
 	}
 	return fmt.Sprint(number)
+}
+
+// Line is a line of the ledger, for rooms that do not know the programs.
+type Line = ebpf.Denial
+
+// layers are the names of who refused.
+var layers = map[ebpf.Layer]string{
+	ebpf.Seccomp: "seccomp", ebpf.Capability: "capability", ebpf.SELinux: "selinux",
+	ebpf.ReadOnly: "read-only", ebpf.Permission: "permission",
+}
+
+// Layer names who refused; "unknown" for one that is younger than this table.
+func Layer(l ebpf.Layer) string { return cmp.Or(layers[l], "unknown") }
+
+// Record is a line as a container's record keeps it. now is the present moment by both
+// clocks.
+func Record(d Line, now time.Time, sinceBoot time.Duration) pod.Denial {
+	r := pod.Denial{
+		Layer: Layer(d.Layer), Path: d.Path, Count: d.Count,
+		First: now.Add(d.First - sinceBoot), Last: now.Add(d.Last - sinceBoot),
+		Process: pod.Culprit{PID: d.PID, ContainerPID: d.ContainerPID, Command: d.Comm},
+		What:    What(d), Remedy: Remedy(d),
+	}
+	switch {
+	case d.Foreign:
+		r.Syscall = fmt.Sprintf("32-bit %d", d.Syscall)
+	case d.Syscall >= 0:
+		r.Syscall = ebpf.SyscallName(d.Syscall)
+	}
+	if d.Capability >= 0 {
+		r.Capability = Capability(d.Capability)
+	}
+	if d.Error != 0 {
+		r.Error = cmp.Or(unix.ErrnoName(d.Error), d.Error.Error())
+	}
+	if d.Signal != 0 {
+		r.Signal = unix.SignalName(d.Signal)
+	}
+	return r
 }
 
 // What says what was denied, to whom and how often.

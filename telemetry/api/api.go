@@ -55,6 +55,23 @@ type Event struct {
 	Exit      *pod.Exit `json:"exit,omitempty"`
 	// Kill is set for container.oom.
 	Kill *pod.OOMKill `json:"kill,omitempty"`
+	// Denial is set for container.denied.
+	Denial *pod.Denial `json:"denial,omitempty"`
+}
+
+// Denials is what one container was denied, the answer to GET /v1/denials is a list of
+// them.
+type Denials struct {
+	// Pod is namespace/name.
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	State     string `json:"state"`
+	// Observed: the kernel's programs have known the container from its start.
+	Observed bool `json:"observed"`
+	// Denials are in the order of time; Lost counts those beyond the ledger's room.
+	Denials []pod.Denial `json:"denials"`
+	Lost    uint64       `json:"lost,omitempty"`
 }
 
 // Pulls is the answer to GET /v1/pulls, the oldest first.

@@ -64,7 +64,15 @@ type Event struct {
 	Started  time.Time     `json:"started,omitzero"`
 	Finished time.Time     `json:"finished,omitzero"`
 	Exit     *pod.Exit     `json:"exit,omitempty"`
+	// Denial is that of container.denied. Denials are the first MaxDenials of a container
+	// that has ended, of AllDenials different ones.
+	Denial     *pod.Denial  `json:"denial,omitempty"`
+	Denials    []pod.Denial `json:"denials,omitempty"`
+	AllDenials int          `json:"allDenials,omitempty"`
 }
+
+// MaxDenials bounds the denials that an entry keeps.
+const MaxDenials = 16
 
 // Begun is one operation: the name and the id of its span.
 type Begun struct {
@@ -133,7 +141,11 @@ func FromEvent(e pod.Event) Entry {
 		entry.Event.Attempt = c.Config.GetMetadata().GetAttempt()
 		entry.Event.Image, entry.Event.LogPath = c.Image.User, c.LogPath
 		entry.Event.Created, entry.Event.Started, entry.Event.Finished = c.CreatedAt, c.StartedAt, c.FinishedAt
-		entry.Event.Exit = c.Exit
+		entry.Event.Exit, entry.Event.Denial = c.Exit, e.Denial
+		if all := c.Evidence.Denials; e.Kind == pod.ContainerExited {
+			entry.Event.Denials = all[:min(len(all), MaxDenials)]
+			entry.Event.AllDenials = len(all) + int(min(c.Evidence.DenialsLost, 1<<30))
+		}
 	}
 	return entry
 }

@@ -11,6 +11,7 @@
 //	payload kill PID                     SIGKILL to the process
 //	payload abort                        SIGABRT to itself, with the default action
 //	payload fault                        reads an address that is not there, with the default action
+//	payload hostile                      forty things and more that a container may not do, once each
 //	payload syscall NUMBER               the system call, with zero arguments
 package main
 
@@ -56,6 +57,8 @@ func main() {
 		abort()
 	case "fault":
 		fault()
+	case "hostile":
+		hostile()
 	case "syscall":
 		syscall.RawSyscall(uintptr(number(2, 0)), 0, 0, 0)
 	default:
