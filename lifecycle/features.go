@@ -31,7 +31,7 @@ func Features() []Feature {
 	}
 	return []Feature{
 		line("seccomp", bytes.Contains(status, []byte("\nSeccomp:")), "system calls are filtered", "pods that ask for a seccomp profile are refused"),
-		line("AppArmor", fileContains("/sys/module/apparmor/parameters/enabled", "Y"), "profiles are applied", "pods that name a profile are refused, the others run without one"),
+		line("AppArmor", fileContains("/sys/module/apparmor/parameters/enabled", "Y"), "profiles are applied, vitrine-default where a pod names none", "pods that name a profile are refused, the others run without one"),
 		line("SELinux", selinux.GetEnabled(), "processes and files are labelled", "labels of pods are passed over"),
 		line("CAP_SYS_RESOURCE", has(unix.CAP_SYS_RESOURCE), "oom_score_adj and limits are set as asked",
 			"oom_score_adj and resource limits are clamped to the daemon's own"),

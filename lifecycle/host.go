@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,7 @@ type host struct {
 
 // inspectHost asks the kernel. A missing feature is a fact, not an error; the
 // errors are those of the administrator's files.
-func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
+func inspectHost(ctx context.Context, config Config, cgroups *cgroup.Cgroups) (host, error) {
 	h := host{}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -60,6 +61,13 @@ func inspectHost(config Config, cgroups *cgroup.Cgroups) (host, error) {
 	}
 	if err := config.Defaults.apply(&h.defaults); err != nil {
 		return h, fmt.Errorf("defaults: %w", err)
+	}
+	if h.facts.AppArmor && h.defaults.AppArmorProfile == "" {
+		if err := loadApparmor(ctx, defaultApparmor); err != nil {
+			warn(ctx, "containers without an AppArmor profile of their own run without one", err)
+		} else {
+			h.defaults.AppArmorProfile = defaultApparmor
+		}
 	}
 	if h.hookFiles, err = readHooks(config.HooksDir); err != nil {
 		return h, fmt.Errorf("hooks_dir: %w", err)

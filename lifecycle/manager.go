@@ -112,7 +112,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	if err := config.Log.Check(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	host, err := inspectHost(config, rooms.Cgroups)
+	host, err := inspectHost(ctx, config, rooms.Cgroups)
 	if err != nil {
 		return nil, err
 	}
