@@ -268,7 +268,7 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	p.input = spec.Input{
 		Container: c.Config.ContainerConfig, Sandbox: sb.Config.PodSandboxConfig, SandboxID: sb.ID,
 		Image: p.image.Config, Namespaces: sb.Namespaces, CgroupsPath: specPath,
-		Host: m.host.facts, Defaults: m.host.defaults, Warn: m.host.warn,
+		Host: m.host.facts, Defaults: m.host.defaultsFor(p.handler), Warn: m.host.warn,
 		ProcessLabel: sb.ProcessLabel, MountLabel: sb.MountLabel,
 	}
 	if asksRecursive(c.Config.GetMounts()) {

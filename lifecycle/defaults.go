@@ -22,12 +22,19 @@ type ContainerDefaults struct {
 	// Ulimits are resource limits, NAME=SOFT:HARD with NAME as in limits.conf(5), for
 	// example nofile=1024:4096; -1 means none. Empty: the daemon's are inherited.
 	Ulimits []string `toml:"ulimits"`
-	// AppArmorProfile is the loaded profile that RuntimeDefault means; empty means none.
+	// AppArmorProfile is the loaded profile that RuntimeDefault means; "unconfined" means
+	// none, empty the one that the daemon loads itself, vitrine-default.
 	AppArmorProfile string `toml:"apparmor_profile"`
 	// PidsLimit bounds the processes of each container; 0 means no bound.
 	PidsLimit int64 `toml:"pids_limit"`
 	// MinMemory is the lowest memory limit that is accepted, in bytes; 0 means 12 MiB.
 	MinMemory int64 `toml:"min_memory"`
+	// Mounts are shown in every container, HOSTPATH:CONTAINERPATH or with ":rw" behind;
+	// read-only without. A mount of the request at the same path replaces one.
+	Mounts []string `toml:"mounts"`
+	// Devices are given to every container, HOSTPATH[:CONTAINERPATH[:ACCESS]] with ACCESS
+	// made of r, w and m; empty means rwm. They are looked up when the daemon starts.
+	Devices []string `toml:"devices"`
 	// PrivilegedWithoutHostDevices keeps the host's devices out of privileged containers.
 	PrivilegedWithoutHostDevices bool `toml:"privileged_without_host_devices"`
 	// DeviceOwnership gives the devices of a request to the container's user.
@@ -52,12 +59,26 @@ func (d ContainerDefaults) apply(to *spec.Defaults) error {
 	if to.Rlimits, err = ulimits(d.Ulimits); err != nil {
 		return fmt.Errorf("ulimits: %w", err)
 	}
+	if to.Mounts, err = defaultMounts(d.Mounts); err != nil {
+		return fmt.Errorf("mounts: %w", err)
+	}
+	if to.Devices, err = defaultDevices(d.Devices); err != nil {
+		return fmt.Errorf("devices: %w", err)
+	}
 	if len(d.Capabilities) > 0 {
 		to.Capabilities = d.Capabilities
 	}
 	to.Env, to.AppArmorProfile, to.PidsLimit, to.MinMemory = d.Env, d.AppArmorProfile, d.PidsLimit, d.MinMemory
 	to.PrivilegedWithoutHostDevices, to.DeviceOwnership = d.PrivilegedWithoutHostDevices, d.DeviceOwnership
 	return nil
+}
+
+// defaultsFor are the wishes for the containers of one handler.
+func (h host) defaultsFor(handler Handler) spec.Defaults {
+	d := h.defaults
+	d.Annotations = slices.Concat(d.Annotations, handler.Annotations)
+	d.PrivilegedWithoutHostDevices = d.PrivilegedWithoutHostDevices || handler.PrivilegedWithoutHostDevices
+	return d
 }
 
 // ulimits parses NAME=SOFT:HARD.

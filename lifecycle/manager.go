@@ -62,6 +62,11 @@ type Handler struct {
 	Path string `toml:"path"`
 	// Args go before the sub-command.
 	Args []string `toml:"args"`
+	// Annotations are more patterns of pod annotations that are passed to this runtime.
+	Annotations []string `toml:"annotations"`
+	// PrivilegedWithoutHostDevices keeps the host's devices out of this runtime's
+	// privileged containers, as one that starts virtual machines needs it.
+	PrivilegedWithoutHostDevices bool `toml:"privileged_without_host_devices"`
 }
 
 // native is the built-in handler: libcontainer in vitrine-launch.

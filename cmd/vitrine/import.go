@@ -143,7 +143,11 @@ type translation struct {
 // set puts a value at a dotted path of the daemon's file.
 func (t *translation) set(path string, value any) {
 	dot := strings.LastIndexByte(path, '.')
-	table, key := path[:max(dot, 0)], path[dot+1:]
+	t.setIn(path[:max(dot, 0)], path[dot+1:], value)
+}
+
+// setIn puts a value into a table under a key that may have dots.
+func (t *translation) setIn(table, key string, value any) {
 	if t.tables[table] == nil {
 		t.tables[table] = map[string]any{}
 	}

@@ -67,9 +67,10 @@ var rules = map[string]rule{
 	"crio.runtime.container_attach_socket_dir":            dropped("not needed: sockets lie below the state directory"),
 	"crio.runtime.ctr_stop_timeout":                       dropped("the time comes with each request of kubelet"),
 	"crio.runtime.selinux":                                dropped("labels are applied where the kernel has SELinux switched on"),
-	"crio.runtime.default_sysctls":                        dropped("no equivalent: sysctls are the pod's to ask for"),
-	"crio.runtime.default_mounts_file":                    dropped("no equivalent: a CDI specification or an OCI hook can add mounts"),
-	"crio.runtime.additional_devices":                     dropped("no equivalent: a CDI specification can add devices"),
+	"crio.runtime.container_min_memory":                   bytesOf("runtime.defaults.min_memory"),
+	"crio.runtime.default_sysctls":                        sysctls,
+	"crio.runtime.default_mounts_file":                    dropped("name its lines in runtime.defaults.mounts: they are mounted read-only, not copied"),
+	"crio.runtime.additional_devices":                     same("runtime.defaults.devices"),
 	"crio.runtime.allowed_devices":                        dropped("no equivalent: devices are not chosen by annotations"),
 
 	"crio.image.global_auth_file":      same("image.auth_file"),
@@ -119,14 +120,13 @@ func translateHandler(c *crioConfig, t *translation, k crioKey, handler, key str
 			t.note(k, fmt.Sprintf("handlers of type %q are not offered", k.value))
 		}
 	case "allowed_annotations":
-		t.note(k, "annotations are allowed for all handlers, by runtime.annotations")
+		t.note(k, "CRI-O's own annotations are not obeyed; runtime.handlers.NAME.annotations names those that a runtime reads")
 	case "container_create_timeout":
 		t.set("runtime.create_timeout_seconds", k.value)
 		t.note(k, "applies to all handlers")
 	case "privileged_without_host_devices":
-		if k.value == true {
-			t.set("runtime.defaults.privileged_without_host_devices", true)
-			t.note(k, "applies to all handlers")
+		if k.value == true && c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") == "oci" {
+			t.set("runtime.handlers."+quoteKey(handler)+".privileged_without_host_devices", true)
 		}
 	case "runtime_root", "monitor_path", "monitor_cgroup", "monitor_env", "monitor_exec_cgroup":
 		t.note(k, "not needed: runtimes and monitors keep their state below the state directory")
@@ -158,6 +158,35 @@ func positive(path string) rule {
 		if n, ok := k.value.(int64); ok && n > 0 {
 			t.set(path, n)
 		}
+	}
+}
+
+// bytesOf translates a size as CRI-O writes it: all units are powers of 1024.
+func bytesOf(path string) rule {
+	return func(_ *crioConfig, t *translation, k crioKey) {
+		text, _ := k.value.(string)
+		number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+		unit := strings.ToLower(strings.TrimSpace(text[len(number):]))
+		shift, ok := map[string]uint{"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i")]
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || !ok || n <= 0 || n > 1<<62>>shift {
+			t.note(k, "is no size")
+			return
+		}
+		t.set(path, n<<shift)
+	}
+}
+
+// sysctls turns NAME=VALUE lines into a table.
+func sysctls(_ *crioConfig, t *translation, k crioKey) {
+	list, _ := k.value.([]any)
+	for _, entry := range list {
+		name, value, ok := strings.Cut(fmt.Sprint(entry), "=")
+		if name, value = strings.TrimSpace(name), strings.TrimSpace(value); !ok || name == "" {
+			t.note(k, fmt.Sprintf("%q is not NAME=VALUE", entry))
+			continue
+		}
+		t.setIn("network.sysctls", name, value)
 	}
 }
 
@@ -198,7 +227,7 @@ func logLevel(_ *crioConfig, t *translation, k crioKey) {
 
 func apparmor(_ *crioConfig, t *translation, k crioKey) {
 	if k.value == "crio-default" {
-		t.note(k, "CRI-O loads this profile itself; load one and name it in runtime.defaults.apparmor_profile")
+		t.note(k, "not needed: the daemon loads a profile of its own, vitrine-default")
 		return
 	}
 	t.set("runtime.defaults.apparmor_profile", k.value)

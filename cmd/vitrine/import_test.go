@@ -29,6 +29,21 @@ func TestImportTranslatesATreeAndSaysWhatItCould(t *testing.T) {
 	}
 }
 
+func TestImportReadsSizesAsCrioDoes(t *testing.T) {
+	for text, want := range map[string]string{
+		`"12MiB"`: "min_memory = 12582912", `"12 MB"`: "min_memory = 12582912", `"512k"`: "min_memory = 524288", `"7"`: "min_memory = 7",
+		`"many"`: "is no size", `"1.5G"`: "is no size", `"99999999T"`: "is no size", `"-1M"`: "is no size", `7`: "is no size",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "crio.conf"), []byte("[crio.runtime]\ncontainer_min_memory = "+text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, notes := importTree(t, dir); !strings.Contains(out+notes, want) || strings.HasPrefix(want, "is") && strings.Contains(out, "min_memory") {
+			t.Errorf("%s: %s%s, want %q", text, out, notes, want)
+		}
+	}
+}
+
 func TestImportRefusesWhatIsNoConfiguration(t *testing.T) {
 	broken := t.TempDir()
 	if err := os.WriteFile(filepath.Join(broken, "crio.conf"), []byte("[crio\n"), 0o644); err != nil {

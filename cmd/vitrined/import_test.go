@@ -31,7 +31,9 @@ func TestImportedConfigurationIsUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Runtime.DefaultHandler != "crun" || config.Runtime.Handlers["crun"].Path != "/usr/bin/crun" || config.NRI.RequestTimeoutMilliseconds != 3000 {
+	if config.Runtime.DefaultHandler != "crun" || config.Runtime.Handlers["crun"].Path != "/usr/bin/crun" || config.NRI.RequestTimeoutMilliseconds != 3000 ||
+		!config.Runtime.Handlers["crun"].PrivilegedWithoutHostDevices || config.Runtime.Defaults.MinMemory != 12<<20 ||
+		len(config.Runtime.Defaults.Devices) != 1 || config.Network.Sysctls["net.ipv4.ping_group_range"] != "0 1000" {
 		t.Errorf("got %+v", config.Runtime)
 	}
 }

@@ -133,6 +133,9 @@ type Defaults struct {
 	// SeccompUnset applies the default profile also where the request names none,
 	// which means unconfined in CRI.
 	SeccompUnset bool
+	// Mounts are added to every container. A mount of the request at the same path
+	// replaces one.
+	Mounts []specs.Mount
 	// Devices are added to every container.
 	Devices []Device
 	// PrivilegedWithoutHostDevices keeps the host's devices out of privileged containers.

@@ -28,7 +28,7 @@ func (b *builder) mounts() error {
 		return err
 	}
 	var all []specs.Mount
-	for _, m := range slices.Concat(b.systemMounts(), b.fileMounts(), b.Extra) {
+	for _, m := range slices.Concat(b.systemMounts(), b.fileMounts(), b.Extra, b.Defaults.Mounts) {
 		m.Destination = path.Clean(m.Destination)
 		if !hidden(m.Destination, requested) {
 			all = append(all, m)

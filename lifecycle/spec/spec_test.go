@@ -428,6 +428,28 @@ func TestMountsComeParentsFirstAndReplaceDefaults(t *testing.T) {
 	}
 }
 
+func TestDefaultMountsGiveWayToRequestedOnes(t *testing.T) {
+	in := Input{
+		Container: &runtime.ContainerConfig{Command: []string{"true"}, Mounts: []*runtime.Mount{{HostPath: "/mine", ContainerPath: "/both"}}},
+		Sandbox:   &runtime.PodSandboxConfig{}, Rootfs: "/rootfs",
+		Namespaces: pod.Namespaces{Net: "/n", IPC: "/i", UTS: "/u", PID: "/p"},
+		Defaults: Defaults{Mounts: []specs.Mount{
+			{Destination: "/both", Source: "/theirs", Type: "bind"}, {Destination: "/one", Source: "/theirs", Type: "bind"},
+		}},
+	}
+	s, err := Container(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := map[string]string{}
+	for _, m := range s.Mounts {
+		sources[m.Destination] += m.Source
+	}
+	if sources["/both"] != "/mine" || sources["/one"] != "/theirs" {
+		t.Errorf("got %v", sources)
+	}
+}
+
 func TestPropagationRaisesTheRootToWhatItNeeds(t *testing.T) {
 	private, slave, shared := runtime.MountPropagation_PROPAGATION_PRIVATE, runtime.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
 		runtime.MountPropagation_PROPAGATION_BIDIRECTIONAL
