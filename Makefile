@@ -43,7 +43,7 @@ packages: ## install missing Debian packages (needs root only when one is missin
 
 -include network/cni.mk
 
-build: $(BIN)/vitrined $(BIN)/vitrine-monitor $(BIN)/vitrine-launch $(BIN)/vitrine cni ## the binaries, without installing packages
+build: $(BIN)/vitrined $(BIN)/vitrine-monitor $(BIN)/vitrine-launch $(BIN)/vitrine-shim $(BIN)/vitrine cni ## the binaries, without installing packages
 
 $(BIN)/vitrined $(BIN)/vitrine: $(BIN)/%: FORCE
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w $(STAMP)' -o $@ ./cmd/$*
@@ -51,6 +51,9 @@ $(BIN)/vitrined $(BIN)/vitrine: $(BIN)/%: FORCE
 # The older collector starts with a smaller heap, and a monitor hardly ever collects.
 $(BIN)/vitrine-monitor: FORCE
 	GOEXPERIMENT=nogreenteagc CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(STAMP)' -o $@ ./cmd/vitrine-monitor
+
+$(BIN)/vitrine-shim: FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(STAMP)' -o $@ ./cmd/vitrine-shim
 
 $(BIN)/vitrine-launch: FORCE
 	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp,netgo,osusergo -ldflags '-s -w $(STAMP) -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $@ ./cmd/vitrine-launch

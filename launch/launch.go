@@ -25,6 +25,9 @@ const (
 	// OpDelete removes what a runtime keeps of a container whose processes are gone:
 	// state directory and cgroup. Processes that are left are killed. Absence is success.
 	OpDelete Op = "delete"
+	// OpWatch puts a new keeper in the place of one that was killed, with the streams of
+	// the container; for shims only. It answers with the keeper's PID.
+	OpWatch Op = "watch"
 	// OpFeatures says what the runtime and the kernel under it can do, in
 	// Reply.Features. It needs neither ID nor Bundle.
 	OpFeatures Op = "features"
@@ -95,6 +98,16 @@ func (d *Document) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// TaskPID is the path of the file in which a shim's keeper leaves the container's own
+// process id, in decimal: what the shim says it is. A shim with a virtual machine names
+// a process of the machine's.
+func TaskPID(bundle, id string) string { return bundle + "/shim/" + id + "/task" }
+
+// KeeperKill is the signal at which a keeper, the process that stands for one at a
+// shim, has that one killed: SIGKILL would end the keeper alone. It is SIGRTMAX. All other
+// signals a keeper passes on; it never dies of one that can be caught.
+const KeeperKill = 64
+
 // Runtime is the part of a runtime handler that the launcher needs.
 type Runtime struct {
 	// Path is the OCI runtime binary; empty means libcontainer in the launcher itself.
@@ -103,6 +116,10 @@ type Runtime struct {
 	Args []string `json:"args,omitempty"`
 	// SystemdCgroup selects the systemd cgroup driver.
 	SystemdCgroup bool `json:"systemdCgroup,omitempty"`
+	// Binary is the OCI runtime that containerd-shim-runc-v2 runs; empty is its own choice.
+	Binary string `json:"binary,omitempty"`
+	// ConfigPath is the configuration file of another shim.
+	ConfigPath string `json:"configPath,omitempty"`
 }
 
 // ExecFifo is the path of the fifo at which the init of a native container created

@@ -183,11 +183,12 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	})
 
 	if err := op.step(ctx, "created", func(context.Context) error {
-		start, err := processStart(created.PID)
+		pid := m.initPID(plan.handler, c.ID, created.PID)
+		start, err := processStart(pid)
 		if err != nil {
-			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), created.PID, err)
+			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), pid, err)
 		}
-		c.Init = pod.Process{PID: created.PID, StartTime: start}
+		c.Init = pod.Process{PID: pid, StartTime: start}
 		m.trackInit(ctx, &c)
 		if _, err := m.putContainer(e, pod.Created, func(next *pod.Container) { *next = c; next.State = pod.Created }); err != nil {
 			return err
@@ -319,8 +320,11 @@ func (p *plan) describe(context.Context) (err error) {
 		return err
 	}
 	p.spec.Hooks = p.manager.host.hooks(p.spec)
-	if p.handler.Path != "" {
+	if p.handler.external() {
 		p.forExternal()
+	}
+	if p.handler.Shim != "" {
+		p.forShim()
 	}
 	return nil
 }
@@ -330,7 +334,7 @@ func (p *plan) injectDevices(context.Context) error {
 	if err := cdi.Inject(p.spec, p.manager.config.CDISpecDirs, p.devices); err != nil {
 		return err
 	}
-	if p.handler.Path != "" && len(p.spec.Linux.NetDevices) > 0 {
+	if p.handler.external() && len(p.spec.Linux.NetDevices) > 0 {
 		return fmt.Errorf("%w: CDI device brings network devices, which only the native handler is known to move", pod.ErrUnsupported)
 	}
 	return nil
@@ -362,15 +366,19 @@ func (p *plan) write(context.Context) error {
 	}
 	request := launch.Request{
 		ID: string(c.ID), Bundle: dir, Root: m.runtimeRoot(), Op: launch.OpCreate,
-		Runtime:      launch.Runtime{Path: p.handler.Path, Args: p.handler.Args, SystemdCgroup: m.cgroups.Driver() == "systemd"},
+		Runtime:      m.runtime(p.handler),
 		SeccompCache: filepath.Join(m.config.StateDir, "seccomp"),
 	}
 	files := map[string]any{"config.json": p.spec, processFile: p.spec.Process, createFile: request}
-	if p.handler.Path != "" {
+	if p.handler.external() {
 		request.Op = launch.OpStart
 		files[startFile] = request
 		request.Op = launch.OpDelete
 		files[deleteFile] = request
+		request.Op = launch.OpWatch
+		if p.handler.Shim != "" {
+			files[watchFile] = request
+		}
 	}
 	for name, value := range files {
 		raw, err := json.Marshal(value)
@@ -389,6 +397,7 @@ const (
 	createFile = "launch.json"
 	startFile  = "launch-start.json"
 	deleteFile = "launch-delete.json"
+	watchFile  = "launch-watch.json"
 )
 
 // spawn describes the monitor to start.
@@ -396,7 +405,7 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 	m, sb, c := p.manager, p.sandbox, p.container
 	dir := m.store.ContainerDir(c.ID)
 	s := client.Spawn{
-		Dir: dir, ID: string(c.ID), MonitorPath: m.config.MonitorPath, LaunchPath: m.config.LaunchPath,
+		Dir: dir, ID: string(c.ID), MonitorPath: m.config.MonitorPath, LaunchPath: m.config.launcher(p.handler),
 		Request: filepath.Join(dir, createFile), LogPath: c.LogPath,
 		Terminal: c.Config.GetTty(), Stdin: c.Config.GetStdin(), StdinOnce: c.Config.GetStdinOnce(),
 		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: m.host.monitorOOMScoreAdj,
@@ -406,10 +415,13 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 	for _, kv := range telemetry.ContainerAttributes(sb, *c) {
 		s.Attributes[string(kv.Key)] = kv.Value.Emit()
 	}
-	if p.handler.Path == "" {
+	if !p.handler.external() {
 		s.ExecFifo = launch.ExecFifo(m.runtimeRoot(), string(c.ID))
 	} else {
 		s.StartRequest, s.DeleteRequest = filepath.Join(dir, startFile), filepath.Join(dir, deleteFile)
+	}
+	if p.handler.Shim != "" {
+		s.WatchRequest = filepath.Join(dir, watchFile)
 	}
 	return s
 }
@@ -456,5 +468,11 @@ func (m *Manager) targetPidNS(sb pod.Sandbox, config *runtime.ContainerConfig) (
 	if target.State != pod.Running || !alive(target.Init) {
 		return "", fmt.Errorf("target container %s: %w: it is %s", target.ID.Short(), pod.ErrState, target.State)
 	}
-	return fmt.Sprintf("/proc/%d/ns/pid", target.Init.PID), nil
+	path := fmt.Sprintf("/proc/%d/ns/pid", target.Init.PID)
+	if handler, err := m.config.handler(target.Handler); err == nil && handler.Shim != "" {
+		if theirs, err := os.Readlink(path); err != nil || theirs == hostPidNS() {
+			return "", fmt.Errorf("target container %s: %w: its shim shows no pid namespace on this host", target.ID.Short(), pod.ErrUnsupported)
+		}
+	}
+	return path, nil
 }

@@ -189,7 +189,7 @@ func (m *Manager) deleteRuntimeState(ctx context.Context, c pod.Container) error
 	if err != nil {
 		warn(ctx, "runtime handler is no longer configured; removing what is known", err, "container", c.ID)
 	}
-	if handler.Path != "" {
+	if handler.external() {
 		if err := m.deleteExternal(ctx, c, handler); err != nil {
 			return err
 		}

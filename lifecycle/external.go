@@ -18,7 +18,7 @@ func (m *Manager) deleteExternal(ctx context.Context, c pod.Container, handler H
 	request := filepath.Join(m.store.ContainerDir(c.ID), deleteFile)
 	raw, err := json.Marshal(launch.Request{
 		Op: launch.OpDelete, ID: string(c.ID), Bundle: m.store.ContainerDir(c.ID), Root: m.runtimeRoot(),
-		Runtime: launch.Runtime{Path: handler.Path, Args: handler.Args, SystemdCgroup: m.cgroups.Driver() == "systemd"},
+		Runtime: m.runtime(handler),
 	})
 	if err != nil {
 		return fmt.Errorf("delete container %s: %w", c.ID.Short(), err)
@@ -26,7 +26,7 @@ func (m *Manager) deleteExternal(ctx context.Context, c pod.Container, handler H
 	if err := os.WriteFile(request, raw, 0o600); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.ID.Short(), err)
 	}
-	reply, err := runLauncher(ctx, m.config.LaunchPath, request)
+	reply, err := runLauncher(ctx, m.config.launcher(handler), request)
 	if err != nil {
 		return fmt.Errorf("delete container %s: %w", c.ID.Short(), err)
 	}

@@ -25,9 +25,11 @@ type Config struct {
 	// MonitorPath and LaunchPath are the binaries; empty means beside the daemon's own.
 	MonitorPath string `toml:"monitor_path"`
 	LaunchPath  string `toml:"launch_path"`
+	// ShimLaunchPath is the binary that speaks to shims; empty means vitrine-shim beside the daemon's own.
+	ShimLaunchPath string `toml:"shim_launch_path"`
 	// DefaultHandler serves requests that name no runtime handler; empty means "native".
 	DefaultHandler string `toml:"default_handler"`
-	// Handlers are the OCI runtimes by handler name, beside the built-in "native".
+	// Handlers are OCI runtimes and containerd shims by handler name, beside the built-in "native".
 	Handlers map[string]Handler `toml:"handlers"`
 	// CreateTimeout bounds RunPodSandbox and CreateContainer, in seconds, independent
 	// of the client's own deadline: a retry joins the attempt in progress. 0 means 240.
@@ -54,19 +56,6 @@ type Config struct {
 	Log spec.LogOptions `toml:"log"`
 	// TelemetrySocket is where monitors report; set by the daemon.
 	TelemetrySocket string `toml:"-"`
-}
-
-// Handler is one external OCI runtime.
-type Handler struct {
-	// Path is the runtime's binary.
-	Path string `toml:"path"`
-	// Args go before the sub-command.
-	Args []string `toml:"args"`
-	// Annotations are more patterns of pod annotations that are passed to this runtime.
-	Annotations []string `toml:"annotations"`
-	// PrivilegedWithoutHostDevices keeps the host's devices out of this runtime's
-	// privileged containers, as one that starts virtual machines needs it.
-	PrivilegedWithoutHostDevices bool `toml:"privileged_without_host_devices"`
 }
 
 // native is the built-in handler: libcontainer in vitrine-launch.
@@ -124,6 +113,11 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	config.DefaultHandler = cmp.Or(config.DefaultHandler, native)
 	if _, err := config.handler(config.DefaultHandler); err != nil {
 		return nil, fmt.Errorf("default_handler: %w", err)
+	}
+	for name, h := range config.Handlers {
+		if err := h.check(); err != nil {
+			return nil, fmt.Errorf("handlers.%s: %w", name, err)
+		}
 	}
 	m := &Manager{
 		config: config, host: host, store: store,
@@ -250,9 +244,13 @@ func (m *Manager) NetworkReady() error { return m.network.Ready() }
 // CgroupDriver is "cgroupfs" or "systemd".
 func (m *Manager) CgroupDriver() string { return m.cgroups.Driver() }
 
-// CheckHandler returns ErrInvalid when no such runtime handler is configured.
+// CheckHandler returns ErrInvalid when no such runtime handler is configured, or its
+// shim is not there.
 func (m *Manager) CheckHandler(name string) error {
-	_, err := m.config.handler(name)
+	h, err := m.config.handler(name)
+	if err == nil {
+		err = h.installed(name)
+	}
 	return err
 }
 

@@ -77,7 +77,7 @@ func (p *plan) askPlugins(ctx context.Context) error {
 		*adj = m.host.facts.MinOOMScoreAdj
 		m.host.warn("a plugin's oom_score_adj is below what this daemon may set", "container", c.ID, "set", *adj)
 	}
-	if p.handler.Path != "" && len(p.spec.Linux.NetDevices) > 0 {
+	if p.handler.external() && len(p.spec.Linux.NetDevices) > 0 {
 		return fmt.Errorf("%w: a plugin brings network devices, which only the native handler is known to move", pod.ErrUnsupported)
 	}
 	if !slices.Equal(before, p.spec.Linux.Namespaces) {

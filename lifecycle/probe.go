@@ -73,7 +73,7 @@ func (m *Manager) features(name string) launch.Features {
 	if err != nil {
 		return launch.Features{}
 	}
-	binary := stampOf(cmp.Or(handler.Path, m.config.LaunchPath))
+	binary := stampOf(cmp.Or(handler.binary(), m.config.LaunchPath))
 	p := m.probes.of(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +110,7 @@ func (m *Manager) askFeatures(name string, handler Handler) (launch.Features, er
 	ctx, cancel := context.WithTimeout(m.ctx, probeBound)
 	defer cancel()
 	raw, err := json.Marshal(launch.Request{
-		Op: launch.OpFeatures, Root: m.runtimeRoot(), Runtime: launch.Runtime{Path: handler.Path, Args: handler.Args},
+		Op: launch.OpFeatures, Root: m.runtimeRoot(), Runtime: m.runtime(handler),
 	})
 	if err != nil {
 		return f, fmt.Errorf("probe runtime handler: %w", err)
@@ -120,7 +120,7 @@ func (m *Manager) askFeatures(name string, handler Handler) (launch.Features, er
 	if err := os.WriteFile(request, raw, 0o600); err != nil {
 		return f, fmt.Errorf("probe runtime handler: %w", err)
 	}
-	reply, err := runLauncher(ctx, m.config.LaunchPath, request)
+	reply, err := runLauncher(ctx, m.config.launcher(handler), request)
 	if err == nil && reply.Error != nil {
 		err = launchError(reply.Error)
 	}

@@ -19,7 +19,7 @@ import (
 // for it. Errors: ErrInvalid for the request, ErrExists when the same attempt
 // exists and is not Ready, ErrDeadline when ctx ends first (the work goes on).
 func (m *Manager) RunSandbox(ctx context.Context, config *runtime.PodSandboxConfig, handler string) (pod.ID, error) {
-	if _, err := m.config.handler(handler); err != nil {
+	if err := m.CheckHandler(handler); err != nil {
 		return "", err
 	}
 	if err := spec.ValidateSandbox(config); err != nil {

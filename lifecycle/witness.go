@@ -84,7 +84,7 @@ func (w *watched) has(id uint64) bool {
 // runtime's first process enters. Runtimes that want to make their cgroup themselves
 // are left to trackInit. A failure costs evidence, not the container.
 func (m *Manager) trackEarly(ctx context.Context, c *pod.Container, handler Handler) {
-	if !m.observes() || handler.Path != "" {
+	if !m.observes() || handler.external() {
 		return
 	}
 	id, err := m.cgroups.MakeContainer(c.Cgroup)

@@ -41,6 +41,8 @@ type container struct {
 	sharesPIDs bool
 	// born is the init's start in clock ticks since boot: with pid, its identity.
 	born uint64
+	// lost counts keepers that were killed.
+	lost int
 	// orphan: another monitor was its parent.
 	orphan bool
 
@@ -182,7 +184,7 @@ func (c *container) notStarted(err *launch.Error) {
 	c.waiter.answer(err)
 	c.m.report.started(w, now(), err)
 	if c.state < dead {
-		pidfdSignal(c.pidfd, syscall.SIGKILL)
+		c.signal(syscall.SIGKILL, true)
 	}
 }
 
@@ -241,6 +243,9 @@ func (c *container) ending() { c.after, _ = look(c.pid) }
 
 // signal sends sig to the init, or to all processes of the container.
 func (c *container) signal(sig syscall.Signal, all bool) *launch.Error {
+	if c.kept() {
+		return c.signalKeeper(sig)
+	}
 	if all && c.group != "" && c.state >= created {
 		signalGroup(c.group, sig)
 		return nil

@@ -101,7 +101,9 @@ func cpuTime(usage *syscall.Rusage) uint64 { return uint64(usage.Utime.Nano() + 
 // kill ends the process and its descendants, or the launcher that would start it.
 func (s *session) kill() {
 	s.killed = true
-	if s.pid != 0 {
+	if s.pid != 0 && s.m.init.kept() {
+		killKeeper(s.pid)
+	} else if s.pid != 0 {
 		killTree([]int{s.pid}, s.m.init.group)
 	} else if s.launch != nil {
 		s.launch.kill()

@@ -21,6 +21,9 @@ const (
 // exited is called when the init was reaped: what it wrote is read, the record is
 // written, then everyone is told.
 func (c *container) exited(status uint32, usage *syscall.Rusage) {
+	if c.keeperLost(status) {
+		return
+	}
 	m := c.m
 	at := now()
 	m.tty.hangUp()
@@ -34,8 +37,10 @@ func (c *container) exited(status uint32, usage *syscall.Rusage) {
 	}
 	m.stdin.close()
 	c.exit.PID, c.exit.Status, c.exit.StartedAt, c.exit.ExitedAt = c.pid, status, c.startedAt, at
-	c.exit.UserTime, c.exit.SystemTime = usage.Utime.Nano(), usage.Stime.Nano()
-	c.exit.MaxRSS = usage.Maxrss << 10
+	if !c.kept() { // a keeper's own use says nothing of the container
+		c.exit.UserTime, c.exit.SystemTime = usage.Utime.Nano(), usage.Stime.Nano()
+		c.exit.MaxRSS = usage.Maxrss << 10
+	}
 	c.retry.fire = c.record
 	m.timers = append(m.timers, &c.retry)
 	c.record()

@@ -181,6 +181,7 @@ func (c *Config) complete() {
 	c.Runtime.TelemetrySocket = filepath.Join(c.State, "otlp.sock")
 	c.Runtime.MonitorPath = cmp.Or(c.Runtime.MonitorPath, beside("vitrine-monitor"))
 	c.Runtime.LaunchPath = cmp.Or(c.Runtime.LaunchPath, beside("vitrine-launch"))
+	c.Runtime.ShimLaunchPath = cmp.Or(c.Runtime.ShimLaunchPath, beside("vitrine-shim"))
 	if c.Telemetry.SpoolDir == "" {
 		c.Telemetry.SpoolDir = filepath.Join(c.Root, "telemetry")
 	}

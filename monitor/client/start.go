@@ -24,6 +24,9 @@ type Spawn struct {
 	ID  string
 	// MonitorPath and LaunchPath are the binaries.
 	MonitorPath, LaunchPath string
+	// WatchRequest is the path of the launch.Request (OpWatch) that replaces the keeper of
+	// a container at a shim; empty for others.
+	WatchRequest string
 	// Request is the path of the launch.Request (OpCreate) that makes the container.
 	Request string
 	// ExecFifo is what StartContainer opens: launch.ExecFifo of a native container.
@@ -162,7 +165,7 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 	}
 	c := &wire.Config{
 		LogTrusted: len(s.LogTrusted), LogLimit: s.LogLimit, LogOTLP: s.LogOTLP, LogJournal: s.LogJournal, JournalSocket: s.JournalSocket,
-		ID: s.ID, Dir: s.Dir, Launcher: s.LaunchPath, Request: s.Request, ExecFifo: s.ExecFifo,
+		ID: s.ID, Dir: s.Dir, Launcher: s.LaunchPath, Request: s.Request, ExecFifo: s.ExecFifo, WatchRequest: s.WatchRequest,
 		StartRequest: s.StartRequest, DeleteRequest: s.DeleteRequest, LogPath: s.LogPath, LogMaxLine: s.LogMaxLine,
 		Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce,
 		Traceparent: s.Traceparent, TelemetrySocket: s.TelemetrySocket,

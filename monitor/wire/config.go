@@ -44,6 +44,9 @@ type Config struct {
 	LogOTLP, LogJournal bool
 	// JournalSocket is the journal's; empty is the host's.
 	JournalSocket string
+	// WatchRequest is the path of the launch request (OpWatch) that puts a new keeper in
+	// the place of the container's; empty when the container's init is its own process.
+	WatchRequest string
 }
 
 // Attribute is one string attribute of a span.
@@ -70,7 +73,8 @@ func (c *Config) Append(buf []byte) []byte {
 	buf = AppendUint(buf, 41, uint64(c.LogTrusted))
 	buf = AppendBool(buf, 42, c.LogOTLP)
 	buf = AppendBool(buf, 43, c.LogJournal)
-	return AppendString(buf, 44, c.JournalSocket)
+	buf = AppendString(buf, 44, c.JournalSocket)
+	return AppendString(buf, 45, c.WatchRequest)
 }
 
 // Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
@@ -131,6 +135,8 @@ func (c *Config) Parse(buf []byte) error {
 			c.LogJournal = f.Uint != 0
 		case f.Num == 44:
 			c.JournalSocket = text(f.Bytes)
+		case f.Num == 45:
+			c.WatchRequest = text(f.Bytes)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ const BinEnv = "VITRINE_BIN"
 // emulated machines.
 const SlowEnv = "VITRINE_TEST_SLOW"
 
-// Bin returns the directory with vitrined, vitrine-monitor, vitrine-launch, vitrine
+// Bin returns the directory with vitrined, vitrine-monitor, vitrine-launch, vitrine-shim, vitrine
 // and cni/, building them first, once per process. Processes that build at the same
 // time take turns; make finds nothing to do for the second one.
 var Bin = sync.OnceValues(func() (string, error) {

@@ -81,7 +81,9 @@ func belongs(in *Instance, pid int, bin, hostMnt string) bool {
 		return true
 	}
 	// A shell or an editor that a person points at the instance's files is not ours.
-	if exe, err := os.Readlink(dir + "exe"); err != nil || !strings.HasPrefix(exe, bin+"/") {
+	// A shim is started by ours and named by its handler.
+	exe, err := os.Readlink(dir + "exe")
+	if err != nil || !strings.HasPrefix(exe, bin+"/") && !strings.HasPrefix(filepath.Base(exe), "containerd-shim-") {
 		return false
 	}
 	if names("cmdline") || names("environ") {
