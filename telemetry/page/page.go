@@ -133,7 +133,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		}
 		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 	},
-	"mib":     func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
+	"mib": func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 	"clock": func(t time.Time) string {
 		if t.Year() < 1971 {
 			return ""

@@ -74,7 +74,7 @@ func span(e *Evidence) (from, to time.Time) {
 func interrupted(e *Evidence, from, to time.Time) []string {
 	var cut []string
 	for _, b := range e.Begun {
-		if b.Time.Before(from) || b.Time.After(to) || b.Ended {
+		if b.Time.Before(from) || b.Time.After(to) || b.Ended || e.removed(b) {
 			continue
 		}
 		name := strings.TrimPrefix(b.Name, "lifecycle.")
@@ -86,4 +86,16 @@ func interrupted(e *Evidence, from, to time.Time) []string {
 		}
 	}
 	return cut
+}
+
+// removed says that what an operation was to remove is gone: it was done, though the
+// note of its end was lost with the daemon.
+func (e *Evidence) removed(b Begun) bool {
+	switch b.Name {
+	case "lifecycle.remove_sandbox":
+		return e.Sandbox == "removed"
+	case "lifecycle.remove_container":
+		return slices.ContainsFunc(e.Containers, func(c Container) bool { return c.Name == b.Container && c.Gone })
+	}
+	return false
 }

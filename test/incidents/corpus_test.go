@@ -168,7 +168,7 @@ var programs = group{
 	incidents: []incident{
 		{name: "command that is not there", cause: "process.missing", evidence: []string{"/no/such/program"},
 			inject: func(w *world) { w.refused(nil, "/no/such/program") }},
-		{name: "program without its loader", cause: "process.missing", evidence: []string{"/bin/dynamic"},
+		{name: "program without its loader", cause: "process.interpreter", evidence: []string{"/bin/dynamic"},
 			inject: func(w *world) { w.refused(bind("/bin/ls", "/bin/dynamic"), "/bin/dynamic") }},
 		{name: "program without its libraries", cause: "process.library", evidence: []string{"shared libraries"}, inject: func(w *world) {
 			path, name := loader(w)
