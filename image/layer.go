@@ -101,8 +101,8 @@ func (p *pull) announce(plans []layerPlan) (settle func(), err error) {
 // fetchLayer makes one layer unless it is there. parent is closed when the parent is.
 func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, parent <-chan struct{}) error {
 	return p.step(ctx, "image.layer", func(ctx context.Context, span *telemetry.Span) (err error) {
-		span.Set(attribute.String("oci.layer.digest", plan.info.Digest.String()), attribute.String("oci.layer.media_type", plan.info.MediaType),
-			attribute.Int64("oci.layer.size", plan.info.Size))
+		span.Set(attribute.String("vitrine.image.layer.digest", plan.info.Digest.String()), attribute.String("vitrine.image.layer.media_type", plan.info.MediaType),
+			attribute.Int64("vitrine.image.layer.size", plan.info.Size))
 		release, err := p.layers.claim(ctx, plan.id)
 		if err != nil {
 			return err
@@ -132,7 +132,7 @@ func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, pare
 
 // stageRemote fetches the layer from the registry.
 func (p *pull) stageRemote(ctx context.Context, src *source, plan layerPlan) (_ *drivers.DriverWithDifferOutput, _ Usage, err error) {
-	downloadCtx, span := telemetry.Start(ctx, "image.layer.download", attribute.String("oci.layer.digest", plan.info.Digest.String()))
+	downloadCtx, span := telemetry.Start(ctx, "image.layer.download", attribute.String("vitrine.image.layer.digest", plan.info.Digest.String()))
 	downloadCtx, endpoint := tracked(downloadCtx, p.touch)
 	var ended sync.Once
 	stream := &layerStream{blob: plan.info.Digest, diffID: plan.diffID, size: plan.info.Size, maxBytes: p.config.MaxLayerBytes, touch: p.touch, arrived: &p.bytes}
@@ -220,7 +220,7 @@ func (d *differ) ApplyDiff(dest string, options *archive.TarOptions, how *driver
 	if err != nil {
 		return out, err
 	}
-	ctx, span := telemetry.Start(d.ctx, "image.layer.apply", attribute.String("oci.layer.digest", d.plan.info.Digest.String()))
+	ctx, span := telemetry.Start(d.ctx, "image.layer.apply", attribute.String("vitrine.image.layer.digest", d.plan.info.Digest.String()))
 	defer func() {
 		shown := d.pull.fail(err)
 		span.End(&shown)

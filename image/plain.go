@@ -95,7 +95,7 @@ func (p *pull) narrate(ctx context.Context, progress <-chan types.ProgressProper
 		key := report.Artifact.Digest.String()
 		switch report.Event {
 		case types.ProgressEventNewArtifact:
-			_, spans[key] = telemetry.Start(ctx, "image.layer", attribute.String("oci.layer.digest", key), attribute.Int64("oci.layer.size", report.Artifact.Size))
+			_, spans[key] = telemetry.Start(ctx, "image.layer", attribute.String("vitrine.image.layer.digest", key), attribute.Int64("vitrine.image.layer.size", report.Artifact.Size))
 		case types.ProgressEventDone, types.ProgressEventSkipped:
 			spans[key].Set(attribute.Bool("vitrine.image.cached", report.Event == types.ProgressEventSkipped))
 			spans[key].End(nil)

@@ -135,7 +135,7 @@ func TestLayerSpansSayWhatCameFromWhere(t *testing.T) {
 	for _, kv := range downloads[0].Attributes {
 		attrs[string(kv.Key)] = kv.Value.Emit()
 	}
-	if attrs["vitrine.image.endpoint"] != w.proxy.Addr || attrs["oci.layer.digest"] == "" || attrs["vitrine.image.bytes"] == "0" {
+	if attrs["vitrine.image.endpoint"] != w.proxy.Addr || attrs["vitrine.image.layer.digest"] == "" || attrs["vitrine.image.bytes"] == "0" {
 		t.Errorf("attributes: %v", attrs)
 	}
 	for _, name := range []string{"image.queue", "image.resolve", "image.manifest", "image.policy", "image.config", "image.record"} {

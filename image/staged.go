@@ -35,7 +35,7 @@ func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.I
 		src, err = openSource(ctx, sys, ref)
 		setEndpoint(span, endpoint)
 		if err == nil {
-			span.Set(attribute.String("oci.manifest.digest", digest.FromBytes(src.mine).String()), attribute.String("oci.manifest.media_type", src.mineType))
+			span.Set(attribute.String("oci.manifest.digest", digest.FromBytes(src.mine).String()), attribute.String("vitrine.image.manifest.media_type", src.mineType))
 		}
 		return err
 	}); err != nil {

@@ -74,7 +74,7 @@ func fit(text string, columns int) string {
 // detailKeys are attributes that tell spans of one name apart, in the order shown.
 var detailKeys = []string{
 	"vitrine.cni.plugin", "vitrine.cni.command", "vitrine.hook.name", "vitrine.hook.point",
-	"oci.layer.digest", "vitrine.step",
+	"vitrine.image.layer.digest", "vitrine.step",
 }
 
 // names are the containers' names by their ids, as the trace tells them: a call's own

@@ -173,7 +173,7 @@ func (c call) slowness(e *Evidence) Fact {
 // subjectOf names what a step worked on, with a blank before it.
 func subjectOf(s waterfall.Span) string {
 	text := ""
-	for _, key := range []string{"vitrine.cni.plugin", "vitrine.cni.command", "vitrine.hook.name", "vitrine.hook.point", "oci.layer.digest"} {
+	for _, key := range []string{"vitrine.cni.plugin", "vitrine.cni.command", "vitrine.hook.name", "vitrine.hook.point", "vitrine.image.layer.digest"} {
 		if v := s.Text(key); v != "" && !strings.HasSuffix(s.Name, "."+v) {
 			if _, hex, found := strings.Cut(v, "sha256:"); found && len(hex) > 12 {
 				v = hex[:12]
