@@ -125,7 +125,7 @@ check: packages generate-check ## format, vet, import policy, generated files
 	CGO_ENABLED=0 $(GO) test -count=1 ./test/deps
 
 generate: ## write generated files anew
-	CGO_ENABLED=0 $(GO) generate -tags $(TAGS) ./...
+	CGO_ENABLED=0 GOFLAGS="$(GOFLAGS) -tags=$(TAGS)" $(GO) generate ./...
 
 # Generated files are clean when generating changes nothing; a tree with other
 # changes in it may be checked too.
