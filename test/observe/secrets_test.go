@@ -85,9 +85,12 @@ func TestSecretsLeaveNeitherTheNodeNorTheRoom(t *testing.T) {
 	}
 	id := harness.Must(n.cri.Run(ctx, sandbox, pod, container("c", canaries["environment"], "/bin/sh", "-c", "sleep 1000; : "+canaries["arguments"])))(t)
 	harness.Must(n.cri.Exec(ctx, id, 0, "/bin/sh", "-c", ": "+canaries["arguments of an exec"]))(t)
-	_, err := n.cri.Exec(ctx, id, 0, "/bin/absent", canaries["arguments of an exec"])
-	told("exec of what is absent", err)
-	_, err = n.cri.Exec(ctx, id, 1, "/bin/sh", "-c", "sleep 100; : "+canaries["arguments of an exec"])
+	missing := harness.Must(n.cri.Exec(ctx, id, 0, "/bin/absent", canaries["arguments of an exec"]))(t)
+	if missing.ExitCode != 127 || len(missing.Stderr) == 0 {
+		t.Errorf("exec of what is absent: %d %q, want 127 and why", missing.ExitCode, missing.Stderr)
+	}
+	answers = append(answers, string(missing.Stderr))
+	_, err := n.cri.Exec(ctx, id, 1, "/bin/sh", "-c", "sleep 100; : "+canaries["arguments of an exec"])
 	told("exec that takes too long", err)
 	broken := harness.Must(n.cri.Create(ctx, sandbox, pod, container("dead", canaries["environment of failures"], "/bin/sh", "-c", "exit 3; : "+canaries["arguments of a failure"])))(t)
 	n.must(n.cri.Start(ctx, broken))
