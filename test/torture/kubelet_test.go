@@ -24,7 +24,7 @@ type kubelet struct {
 // an error is given three more chances, because the death may have undone what the
 // request was about; then it is final.
 func (k kubelet) retry(what string, call func(context.Context) error) error {
-	deadline := time.Now().Add(harness.Scale(time.Minute))
+	deadline := time.Now().Add(harness.Scale(5 * time.Minute)) // deaths may come faster than the request takes
 	for answers := 0; ; {
 		ctx, cancel := context.WithTimeout(context.Background(), harness.Scale(30*time.Second))
 		err := call(ctx)
