@@ -190,7 +190,7 @@ func (c *container) notStarted(err *launch.Error) {
 
 // startByLauncher has an external runtime start the container.
 func (c *container) startByLauncher() {
-	r, err := c.m.launch(c.m.config.StartRequest, streams{-1, -1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
+	r, err := c.m.launch(c.m.config.StartRequest, noStreams, false, nil, func(_ *run, reply launch.Reply) {
 		c.starter = nil
 		switch {
 		case c.state != starting:

@@ -202,7 +202,7 @@ func (s *shutdown) remove() {
 		s.finish(nil)
 		return
 	}
-	_, err := s.m.launch(s.m.config.DeleteRequest, streams{-1, -1, -1, -1, -1}, false, nil, func(_ *run, reply launch.Reply) {
+	_, err := s.m.launch(s.m.config.DeleteRequest, noStreams, false, nil, func(_ *run, reply launch.Reply) {
 		s.finish(reply.Error)
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func (m *monitor) exec(from *conn, msg *wire.Message, fds *descriptors) {
 		from.reply(msg.ID, fault("monitor.exec", launch.KindGone, "the container is not running"), nil)
 		return
 	}
-	given := ends{streams{-1, -1, -1, -1, -1}}
+	given := ends{noStreams}
 	defer given.close()
 	for _, want := range [...]struct {
 		flag uint32

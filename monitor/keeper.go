@@ -76,7 +76,7 @@ const maxKeepers = 100
 // keeperStreams are the container's ends of its streams, opened anew: the shim holds
 // them, so they are still there.
 func (m *monitor) keeperStreams() (ends, error) {
-	e := ends{streams{-1, -1, -1, -1, -1}}
+	e := ends{noStreams}
 	if m.config.Terminal {
 		peer, errno := dup(m.tty.peer)
 		if errno != 0 {

@@ -32,6 +32,9 @@ type run struct {
 // nothing for exec and gate.
 type streams struct{ stdin, stdout, stderr, exec, gate int }
 
+// noStreams gives a launcher none of them.
+var noStreams = streams{-1, -1, -1, -1, -1}
+
 // launch starts vitrine-launch with the request at path. The caller keeps the streams.
 func (m *monitor) launch(path string, s streams, terminal bool, tail *tail, done func(*run, launch.Reply)) (*run, *launch.Error) {
 	r := &run{m: m, reply: -1, console: -1, master: -1, text: mapBuffer(maxReply)[:0], tail: tail, done: done}

@@ -36,7 +36,7 @@ func (e *ends) close() {
 // openStreams makes the container's standard streams. With a terminal, the launcher's
 // own stderr is all there is.
 func (m *monitor) openStreams() (e ends, err error) {
-	e.streams = streams{-1, -1, -1, -1, -1}
+	e.streams = noStreams
 	if m.config.Terminal {
 		if m.init.words.fd, e.stderr, err = outputPipe(); err == nil {
 			m.watch(m.init.words.fd, syscall.EPOLLIN, &m.init.words)

@@ -1,5 +1,5 @@
-// A real OpenTelemetry Collector for the tests: the receiver and the exporter that
-// they need, and nothing else of it.
+// Command collector is a real OpenTelemetry Collector for the tests: the receiver and
+// the exporter that they need, and nothing else of it. It never leaves the tests.
 package main
 
 import (
