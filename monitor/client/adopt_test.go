@@ -23,6 +23,8 @@ func (b *box) killMonitor() {
 	case <-b.ctx.Done():
 		b.Fatal("nobody noticed that the monitor was killed")
 	}
+	// An exit may be told by a monitor that is about to die.
+	b.eventually("the monitor's end", func() bool { return !alive(b.m.MonitorPID()) })
 }
 
 // adopt puts a new monitor in place; forgetful does it as a daemon that was away.
