@@ -1,5 +1,6 @@
 # vitrine: every target does its own set-up. `make help` lists them.
 
+, := ,
 SHELL      := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := all
@@ -62,17 +63,27 @@ $(BIN)/vitrine-launch: FORCE
 .PHONY: FORCE
 FORCE:
 
-GOTEST := $(GO) test $(if $(V),-v) -count=1 -p 2
+# $(call gotest,FLAGS,PACKAGES,ARGS OF THE TESTS). With RERUN=1 a test that failed is run
+# once more, alone, and named as flaky when it then passes; with more than three failures
+# nothing is run again (docs/decisions/0071).
+GOTESTSUM := gotest.tools/gotestsum@v1.13.0
+RUNNER    := $(CURDIR)/.cache/gotestsum
+FLAKY     := $(CURDIR)/.cache/flaky
+gotest     = $(if $(RERUN),$(RUNNER) --format $(if $(V),standard-verbose,pkgname) --rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-report=$(FLAKY) --packages="$(2)" -- -count=1 -p 2 $(1),$(GO) test $(if $(V),-v) -count=1 -p 2 $(1) $(2)) $(if $(3),-args $(3))$(if $(RERUN), && { test ! -e $(FLAKY) || { sed 's/^/FLAKY: /' $(FLAKY); rm $(FLAKY); }; })
+
+$(RUNNER): Makefile
+	GOBIN=$(@D) $(GO) install $(GOTESTSUM)
+	@touch $@
 
 test: packages build unit e2e test-observe ## everything a change must pass, under 20 minutes
 
-unit: packages ## tests of the rooms
-	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 8m $$(echo "$(PURE_PKGS)" | tr ' ' '\n' | grep -v /test/)
-	CGO_ENABLED=1 $(GOTEST) -tags seccomp,$(TAGS) -timeout 5m $(C_PKGS)
-	cd launch/seccomp && CGO_ENABLED=1 $(GOTEST) -timeout 5m ./...
+unit: packages $(if $(RERUN),$(RUNNER)) ## tests of the rooms
+	packages=$$(echo $(PURE_PKGS) | tr ' ' '\n' | grep -v /test/); export CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 8m,$$packages)
+	export CGO_ENABLED=1; $(call gotest,-tags seccomp$(,)$(TAGS) -timeout 5m,$(C_PKGS))
+	cd launch/seccomp && export CGO_ENABLED=1; $(call gotest,-timeout 5m,./...)
 
-e2e: packages build ## tests of the whole system
-	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m $$($(GO) list -tags $(TAGS) ./test/... | grep -v /test/observe)
+e2e: packages build $(if $(RERUN),$(RUNNER)) ## tests of the whole system
+	packages=$$($(GO) list -tags $(TAGS) ./test/... | grep -v /test/observe); export CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 12m,$$packages)
 
 # A real OpenTelemetry Collector, from its modules, for the tests and for observe.
 collector: .cache/otel-collector ## build the OpenTelemetry Collector of the tests
@@ -81,19 +92,20 @@ collector: .cache/otel-collector ## build the OpenTelemetry Collector of the tes
 	cd test/observe/collector && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@.new .
 	@mv $@.new $@
 
-test-observe: packages build collector ## the daemon with a real Collector and a real Prometheus
+test-observe: packages build collector $(if $(RERUN),$(RUNNER)) ## the daemon with a real Collector and a real Prometheus
 	@test/packages prometheus
-	CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/observe
+	export CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 12m,./test/observe)
 
 # Debian 12's crun refuses a hybrid hierarchy: there its suite runs in the guest (test-vm).
 HANDLERS ?= runc
 e2e-handlers: packages build ## the end-to-end tests once per OCI runtime of HANDLERS as default handler
 	@for handler in $(HANDLERS); do echo "e2e: $$handler"; \
-	VITRINE_TEST_HANDLER=$$handler CGO_ENABLED=0 $(GOTEST) -tags $(TAGS) -timeout 12m ./test/e2e; done
+	export VITRINE_TEST_HANDLER=$$handler CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 12m,./test/e2e); done
 
-torture: packages build ## the long runs in full: CYCLES, KILLS, LINES, POINTS, WATCHED, UPGRADES, MKILLS, OOMKILLS
-	CGO_ENABLED=0 $(GO) test -v -count=1 -p 1 -tags $(TAGS) -timeout 120m ./test/torture -args -cycles=$(CYCLES) -kills=$(KILLS) -lines=$(LINES) -points=$(POINTS) \
-		-watched=$(WATCHED) -upgrades=$(UPGRADES) -monitor-kills=$(MKILLS) -oomkills=$(OOMKILLS)
+torture: V = 1
+torture: packages build $(if $(RERUN),$(RUNNER)) ## the long runs in full: CYCLES, KILLS, LINES, POINTS, WATCHED, UPGRADES, MKILLS, OOMKILLS
+	export CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 120m,./test/torture,-cycles=$(CYCLES) -kills=$(KILLS) -lines=$(LINES) -points=$(POINTS) \
+		-watched=$(WATCHED) -upgrades=$(UPGRADES) -monitor-kills=$(MKILLS) -oomkills=$(OOMKILLS))
 
 torture-short: ## the long runs as CI has time for
 	$(MAKE) torture CYCLES=100 KILLS=20 LINES=1000000 POINTS=20 WATCHED=10 UPGRADES=3 MKILLS=20 OOMKILLS=200
