@@ -2,6 +2,7 @@
 // program whose output can be checked byte by byte.
 //
 //	payload lines N [SIZE [PER_SECOND]]  N numbered lines on stdout, padded to SIZE bytes, newline included
+//	payload write FILE PER_SECOND CODE   numbered lines until FILE exists, bursts on SIGUSR1; their number, exit status CODE
 //	payload both N                       N numbered lines on stdout and on stderr, alternating
 //	payload raw HEX REPEAT               REPEAT times the bytes, nothing else
 //	payload serve PORT                   an echo server on localhost
@@ -37,6 +38,8 @@ func main() {
 	switch os.Args[1] {
 	case "lines":
 		lines(number(2, 0), number(3, 0), number(4, 0))
+	case "write":
+		writer(os.Args[2], number(3, 100), number(4, 0))
 	case "both":
 		both(number(2, 0))
 	case "raw":

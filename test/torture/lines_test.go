@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 const (
@@ -124,22 +125,25 @@ func (s *sequence) file(path string) error {
 		return err
 	}
 	defer f.Close()
-	return harness.ParseLog(f, func(rec harness.LogRecord) error {
-		line := rec.Text
-		if rec.Partial || len(s.partial) > 0 {
-			s.partial = append(s.partial, rec.Text...)
-			if rec.Partial {
-				return nil
-			}
-			line, s.partial = bytes.Clone(s.partial), s.partial[:0]
+	return harness.ParseLog(f, s.line)
+}
+
+// line takes the next record.
+func (s *sequence) line(rec harness.LogRecord) error {
+	line := rec.Text
+	if rec.Partial || len(s.partial) > 0 {
+		s.partial = append(s.partial, rec.Text...)
+		if rec.Partial {
+			return nil
 		}
-		n, err := strconv.Atoi(string(line[:min(10, len(line))]))
-		if err != nil || n != s.next || len(line) != 59 {
-			return fmt.Errorf("want line %d, got %.60q", s.next, line)
-		}
-		s.next++
-		return nil
-	})
+		line, s.partial = bytes.Clone(s.partial), s.partial[:0]
+	}
+	n, err := strconv.Atoi(string(line[:min(10, len(line))]))
+	if err != nil || n != s.next || len(line) != 59 {
+		return fmt.Errorf("want line %d, got %.60q", s.next, line)
+	}
+	s.next++
+	return nil
 }
 
 func (s *sequence) finish(path string, want int) error {
