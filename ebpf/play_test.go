@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +19,14 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
 )
+
+// The first thread stays that of the part listen: it listens with the counters of its
+// execve, however often a slow machine preempts it.
+func init() {
+	if os.Getenv("PLAY") == "listen" {
+		runtime.LockOSThread()
+	}
+}
 
 // The test binary plays the processes of a container: PLAY names the part, PLAY_CGROUP
 // the cgroup it enters before it becomes what it plays.
