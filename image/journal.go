@@ -152,7 +152,8 @@ func syncFS(dir string) error {
 // openMark says that a process uses the store, and in which boot.
 func (s *Store) openMark() string { return filepath.Join(s.config.Root, "vitrine.open") }
 
-// markOpen writes the mark and reports whether an earlier boot ended without Close.
+// markOpen writes the mark and reports whether an earlier boot ended without Close. A
+// mark without content is one: a power cut leaves of a file that was not synced its name.
 func (s *Store) markOpen() (unclean bool, err error) {
 	boot, err := bootID()
 	if err != nil {
@@ -162,9 +163,20 @@ func (s *Store) markOpen() (unclean bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	unclean = len(before) > 0 && string(before) != boot
-	if string(before) == boot {
+	found := err == nil
+	if found && string(before) == boot {
 		return false, nil
 	}
-	return unclean, os.WriteFile(s.openMark(), []byte(boot), 0o600)
+	f, err := os.OpenFile(s.openMark(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return found, err
+	}
+	defer f.Close()
+	if _, err = f.WriteString(boot); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = syncDir(s.config.Root)
+	}
+	return found, err
 }

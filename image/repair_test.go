@@ -97,17 +97,25 @@ func TestDamagedImageIsRemovedAfterAPowerCut(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	data, _ := filepath.Glob(filepath.Join(c.Root, "overlay-images", img.ID, "*"))
-	for _, path := range data {
-		os.Truncate(path, 0)
-	}
-	os.WriteFile(filepath.Join(c.Root, "vitrine.open"), []byte("another-boot"), 0o600)
-	s = openStore(t, c)
-	if images, err := s.List(t.Context()); err != nil || len(images) != 0 {
-		t.Errorf("%d images, %v", len(images), err)
-	}
-	if _, err := s.Pull(t.Context(), PullRequest{Ref: pushed.Ref}); err != nil {
-		t.Error(err)
+	for name, mark := range map[string]string{"mark of another boot": "another-boot", "mark that was lost in part": ""} {
+		data, _ := filepath.Glob(filepath.Join(c.Root, "overlay-images", img.ID, "*"))
+		for _, path := range data {
+			os.Truncate(path, 0)
+		}
+		os.WriteFile(filepath.Join(c.Root, "vitrine.open"), []byte(mark), 0o600)
+		s = openStore(t, c)
+		if images, err := s.List(t.Context()); err != nil || len(images) != 0 {
+			t.Errorf("%s: %d images, %v", name, len(images), err)
+		}
+		if records, err := s.storage.Images(); err != nil || len(records) != 0 {
+			t.Errorf("%s: the store was not checked: %d records, %v", name, len(records), err)
+		}
+		if _, err := s.Pull(t.Context(), PullRequest{Ref: pushed.Ref}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
