@@ -59,6 +59,7 @@ type Cgroups struct {
 	config Config
 	mounts mounts
 	warm   warmer
+	kept   kept
 	made   sync.Mutex // orders making and removing below DefaultParent
 }
 
@@ -90,9 +91,10 @@ func New(config Config) (*Cgroups, error) {
 	return c, nil
 }
 
-// Close ends what Warm started and waits for it.
+// Close ends what Warm started and waits for it, and closes what Stats keeps open.
 func (c *Cgroups) Close() error {
 	c.warm.close()
+	c.kept.close()
 	return nil
 }
 

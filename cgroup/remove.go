@@ -33,7 +33,9 @@ func (c *Cgroups) Remove(fsPath string) error {
 			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", fsPath, err))
 		}
 	}
+	c.kept.drop(fsPath) // after the removal: a reading now finds nothing that it could keep
 	if path.Dir(path.Clean("/"+fsPath)) == DefaultParent {
+		c.kept.drop(DefaultParent)
 		c.made.Lock()
 		for _, dir := range c.Dirs(DefaultParent) {
 			_ = unix.Rmdir(dir) // others may be in it
@@ -42,6 +44,10 @@ func (c *Cgroups) Remove(fsPath string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Forget closes what readings of a cgroup have left open, for one that somebody else
+// removes, as kubelet does a pod's.
+func (c *Cgroups) Forget(fsPath string) { c.kept.drop(fsPath) }
 
 // removeTree tries again for as long as the kernel says EBUSY: a process that has
 // been killed leaves its cgroup a little later.

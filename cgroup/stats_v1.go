@@ -2,104 +2,104 @@ package cgroup
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
 
-func (c *Cgroups) readV1(fsPath string) (Stats, error) {
+func readV1(f *figures, extent Extent) (Stats, error) {
 	var s Stats
 	var errs [6]error
-	if dir := c.dir("cpuacct", fsPath); dir != "" {
-		s.CPU, errs[0] = part(func() (*CPUStats, error) { return cpuV1(dir, c.dir("cpu", fsPath)) })
+	mounted := f.of.mounts.v1
+	if mounted["cpuacct"] != "" {
+		s.CPU, errs[0] = part(func() (*CPUStats, error) { return cpuV1(f, extent) })
 	}
-	if dir := c.dir("memory", fsPath); dir != "" {
+	if mounted["memory"] != "" {
 		var swap *SwapStats
-		s.Memory, errs[1] = part(func() (m *MemoryStats, err error) { m, swap, err = memoryV1(dir); return m, err })
+		s.Memory, errs[1] = part(func() (m *MemoryStats, err error) { m, swap, err = memoryV1(f, extent); return m, err })
 		if s.Memory != nil {
 			s.Swap = swap
 		}
 	}
-	if dir := c.dir("pids", fsPath); dir != "" {
-		s.Pids, errs[2] = part(func() (*PidsStats, error) { return readPids(dir) })
+	if mounted["pids"] != "" && extent >= UsageAndTasks {
+		s.Pids, errs[2] = part(func() (*PidsStats, error) { return readPids(f) })
 	}
-	if dir := c.dir("blkio", fsPath); dir != "" {
-		s.IO, errs[3] = part(func() (*IOStats, error) { return ioV1(dir) })
+	if mounted["blkio"] != "" {
+		s.IO, errs[3] = part(func() (*IOStats, error) { return ioV1(f, extent) })
 	}
-	if dir := c.dir("hugetlb", fsPath); dir != "" {
-		s.Hugetlb, errs[4] = hugetlbV1(dir)
+	if mounted["hugetlb"] != "" && extent >= Everything {
+		s.Hugetlb, errs[4] = hugetlbV1(f)
 	}
-	if dir := c.unifiedDir(fsPath); dir != "" {
-		errs[5] = addPressure(&s, dir)
-	}
+	errs[5] = addPressure(f, &s)
 	return s, errors.Join(errs[:]...)
 }
 
 // addPressure takes a hybrid host's pressure figures from its v2 hierarchy.
-func addPressure(s *Stats, dir string) error {
+func addPressure(f *figures, s *Stats) error {
+	if f.dir(unified) == "" {
+		return nil
+	}
 	var errs [3]error
 	if s.CPU != nil {
-		s.CPU.PSI, errs[0] = readPSI(dir, "cpu.pressure")
+		s.CPU.PSI, errs[0] = f.psi(unified, "cpu.pressure")
 	}
 	if s.Memory != nil {
-		s.Memory.PSI, errs[1] = readPSI(dir, "memory.pressure")
+		s.Memory.PSI, errs[1] = f.psi(unified, "memory.pressure")
 	}
 	if s.IO != nil {
-		s.IO.PSI, errs[2] = readPSI(dir, "io.pressure")
+		s.IO.PSI, errs[2] = f.psi(unified, "io.pressure")
 	}
 	return errors.Join(errs[:]...)
 }
 
-func cpuV1(acct, cpu string) (*CPUStats, error) {
+func cpuV1(f *figures, extent Extent) (*CPUStats, error) {
 	s := &CPUStats{At: time.Now()}
 	var err error
-	if s.Usage, err = readUint(acct, "cpuacct.usage"); err != nil {
-		return nil, err
+	if s.Usage, err = f.uint("cpuacct", "cpuacct.usage"); err != nil || extent < Everything {
+		return s, err
 	}
-	var user, system error // since Linux 4.7
-	s.User, user = readUint(acct, "cpuacct.usage_user")
-	s.System, system = readUint(acct, "cpuacct.usage_sys")
-	s.HasModes = user == nil && system == nil
-	if cpu == "" {
-		return s, nil
-	}
-	stat, err := readKeys(cpu, "cpu.stat")
-	s.Periods, s.ThrottledPeriods, s.ThrottledTime = stat["nr_periods"], stat["nr_throttled"], stat["throttled_time"]
-	s.HasBandwidth = has(stat, "nr_periods")
+	var user, system bool // since Linux 4.7
+	s.User, user = f.told("cpuacct", "cpuacct.usage_user")
+	s.System, system = f.told("cpuacct", "cpuacct.usage_sys")
+	s.HasModes = user && system
+	stat, err := f.keys("cpu", "cpu.stat")
+	s.Periods, s.HasBandwidth = stat.get("nr_periods")
+	s.ThrottledPeriods, s.ThrottledTime = stat.of("nr_throttled"), stat.of("throttled_time")
 	return s, optional(err)
 }
 
 // memoryV1 reads hierarchical figures: total_… include the cgroups below, as usage does.
-func memoryV1(dir string) (*MemoryStats, *SwapStats, error) {
+func memoryV1(f *figures, extent Extent) (*MemoryStats, *SwapStats, error) {
 	m := &MemoryStats{At: time.Now()}
-	stat, err := readKeys(dir, "memory.stat")
+	stat, err := f.keys("memory", "memory.stat")
 	if err != nil {
 		return nil, nil, err
 	}
-	if m.Usage, err = readUint(dir, "memory.usage_in_bytes"); err != nil {
+	if m.Usage, err = f.uint("memory", "memory.usage_in_bytes"); err != nil {
 		return nil, nil, err
 	}
-	if m.Limit, err = readLimit(dir, "memory.limit_in_bytes"); err != nil {
+	if m.Limit, err = f.limit("memory", "memory.limit_in_bytes"); err != nil {
 		return nil, nil, err
 	}
-	m.WorkingSet = m.Usage - min(m.Usage, stat["total_inactive_file"])
-	m.RSS, m.Cache, m.MappedFile = stat["total_rss"], stat["total_cache"], stat["total_mapped_file"]
-	m.PageFaults, m.MajorPageFaults = stat["total_pgfault"], stat["total_pgmajfault"]
-	m.OwnPageFaults, m.OwnMajorPageFaults, m.HasOwnFaults = stat["pgfault"], stat["pgmajfault"], has(stat, "pgfault")
-	m.ActiveFile, m.InactiveFile, m.HasFileLists = stat["total_active_file"], stat["total_inactive_file"], has(stat, "total_active_file")
-	m.MaxUsage, m.HasMaxUsage = told(dir, "memory.max_usage_in_bytes")
-	m.FailCount, m.HasFailCount = told(dir, "memory.failcnt")
-	m.Kernel, m.HasKernel = told(dir, "memory.kmem.usage_in_bytes")
-	control, _ := readKeys(dir, "memory.oom_control")
-	m.OOMKills, m.HasOOMKills = control["oom_kill"], has(control, "oom_kill") // since Linux 4.13
-
-	total, err := readLimit(dir, "memory.memsw.limit_in_bytes")
+	m.InactiveFile = stat.of("total_inactive_file")
+	m.WorkingSet = m.Usage - min(m.Usage, m.InactiveFile)
+	m.RSS, m.Cache, m.MappedFile = stat.of("total_rss"), stat.of("total_cache"), stat.of("total_mapped_file")
+	m.PageFaults, m.MajorPageFaults = stat.of("total_pgfault"), stat.of("total_pgmajfault")
+	m.OwnPageFaults, m.HasOwnFaults = stat.get("pgfault")
+	m.OwnMajorPageFaults = stat.of("pgmajfault")
+	m.ActiveFile, m.HasFileLists = stat.get("total_active_file")
+	if extent >= Everything {
+		m.MaxUsage, m.HasMaxUsage = f.told("memory", "memory.max_usage_in_bytes")
+		m.FailCount, m.HasFailCount = f.told("memory", "memory.failcnt")
+		m.Kernel, m.HasKernel = f.told("memory", "memory.kmem.usage_in_bytes")
+		control, _ := f.keys("memory", "memory.oom_control")
+		m.OOMKills, m.HasOOMKills = control.get("oom_kill") // since Linux 4.13
+	}
+	total, err := f.limit("memory", "memory.memsw.limit_in_bytes")
 	if err != nil { // no swap accounting
 		return m, nil, optional(err)
 	}
-	swap := &SwapStats{At: time.Now(), Usage: stat["total_swap"]}
+	swap := &SwapStats{At: time.Now(), Usage: stat.of("total_swap")}
 	if total > 0 {
 		swap.Limit = total - min(total, m.Limit)
 	}
@@ -107,34 +107,37 @@ func memoryV1(dir string) (*MemoryStats, *SwapStats, error) {
 }
 
 // readPids is the same on v1 and v2.
-func readPids(dir string) (*PidsStats, error) {
+func readPids(f *figures) (*PidsStats, error) {
 	s := &PidsStats{At: time.Now()}
 	var err error
-	if s.Threads, err = readUint(dir, "pids.current"); err != nil {
+	if s.Threads, err = f.uint("pids", "pids.current"); err != nil {
 		return nil, err
 	}
-	if s.Limit, err = readUint(dir, "pids.max"); err != nil {
+	if s.Limit, err = f.uint("pids", "pids.max"); err != nil {
 		return nil, err
 	}
 	// Since Linux 6.11 v2 counts at the limit that was met, and ".local" at whoever met it
 	// (Documentation/admin-guide/cgroup-v2.rst, pids.events.local).
 	for _, name := range []string{"pids.events.local", "pids.events"} {
-		if raw, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
-			s.Refused = parseKeys(string(raw))["max"]
+		if events, err := f.keys("pids", name); err == nil {
+			s.Refused = events.of("max")
 			break
 		}
 	}
-	procs, err := procsBelow(dir)
+	procs, err := procsBelow(f.dir("pids"))
 	s.Processes = uint64(len(procs))
 	s.FileDescriptors, s.HasFileDescriptors = descriptorsOf(procs)
 	return s, err
 }
 
 // ioV1 reads the throttling layer's counters, which count for every scheduler.
-func ioV1(dir string) (*IOStats, error) {
+func ioV1(f *figures, extent Extent) (*IOStats, error) {
 	s := &IOStats{At: time.Now()}
+	if extent < Everything {
+		return s, nil
+	}
 	devices := map[string]*DeviceIO{}
-	for _, f := range []struct {
+	for _, file := range []struct {
 		name                 string
 		read, write, discard func(*DeviceIO) *uint64
 	}{
@@ -145,7 +148,7 @@ func ioV1(dir string) (*IOStats, error) {
 			func(d *DeviceIO) *uint64 { return &d.ReadOps }, func(d *DeviceIO) *uint64 { return &d.WriteOps },
 			func(d *DeviceIO) *uint64 { return &d.DiscardOps }},
 	} {
-		text, err := readFile(dir, f.name)
+		text, err := f.text("blkio", file.name)
 		if err != nil {
 			return nil, err
 		}
@@ -161,11 +164,11 @@ func ioV1(dir string) (*IOStats, error) {
 			}
 			switch fields[1] {
 			case "Read":
-				*f.read(d) = n
+				*file.read(d) = n
 			case "Write":
-				*f.write(d) = n
+				*file.write(d) = n
 			case "Discard":
-				*f.discard(d) = n
+				*file.discard(d) = n
 			}
 		}
 	}
@@ -173,16 +176,16 @@ func ioV1(dir string) (*IOStats, error) {
 	return s, nil
 }
 
-func hugetlbV1(dir string) ([]HugetlbStats, error) {
+func hugetlbV1(f *figures) ([]HugetlbStats, error) {
 	var all []HugetlbStats
 	for _, size := range hostHugepageSizes() {
 		h := HugetlbStats{PageSize: size}
 		var err error
-		if h.Usage, err = readUint(dir, "hugetlb."+size+".usage_in_bytes"); err != nil {
+		if h.Usage, err = f.uint("hugetlb", "hugetlb."+size+".usage_in_bytes"); err != nil {
 			return nil, optional(err)
 		}
-		h.MaxUsage, _ = readUint(dir, "hugetlb."+size+".max_usage_in_bytes")
-		h.FailCount, _ = readUint(dir, "hugetlb."+size+".failcnt")
+		h.MaxUsage, _ = f.told("hugetlb", "hugetlb."+size+".max_usage_in_bytes")
+		h.FailCount, _ = f.told("hugetlb", "hugetlb."+size+".failcnt")
 		all = append(all, h)
 	}
 	return all, nil

@@ -9,75 +9,87 @@ import (
 	"time"
 )
 
-func readV2(dir string) (Stats, error) {
+func readV2(f *figures, extent Extent) (Stats, error) {
 	var s Stats
 	var errs [6]error
-	s.CPU, errs[0] = part(func() (*CPUStats, error) { return cpuV2(dir) })
-	s.Memory, errs[1] = part(func() (*MemoryStats, error) { return memoryV2(dir) })
-	s.Swap, errs[2] = part(func() (*SwapStats, error) { return swapV2(dir) })
-	s.Pids, errs[3] = part(func() (*PidsStats, error) { return readPids(dir) })
-	s.IO, errs[4] = part(func() (*IOStats, error) { return ioV2(dir) })
-	s.Hugetlb, errs[5] = hugetlbV2(dir)
+	s.CPU, errs[0] = part(func() (*CPUStats, error) { return cpuV2(f) })
+	s.Memory, errs[1] = part(func() (*MemoryStats, error) { return memoryV2(f, extent) })
+	s.Swap, errs[2] = part(func() (*SwapStats, error) { return swapV2(f) })
+	if extent >= UsageAndTasks {
+		s.Pids, errs[3] = part(func() (*PidsStats, error) { return readPids(f) })
+	}
+	s.IO, errs[4] = part(func() (*IOStats, error) { return ioV2(f, extent) })
+	if extent >= Everything {
+		s.Hugetlb, errs[5] = hugetlbV2(f)
+	}
 	return s, errors.Join(errs[:]...)
 }
 
 // cpuV2: times are microseconds in the file and nanoseconds here.
-func cpuV2(dir string) (*CPUStats, error) {
+func cpuV2(f *figures) (*CPUStats, error) {
 	s := &CPUStats{At: time.Now()}
-	stat, err := readKeys(dir, "cpu.stat")
+	stat, err := f.keys("cpu", "cpu.stat")
 	if err != nil {
 		return nil, err
 	}
-	s.Usage, s.User, s.System = stat["usage_usec"]*1000, stat["user_usec"]*1000, stat["system_usec"]*1000
-	s.Periods, s.ThrottledPeriods, s.ThrottledTime = stat["nr_periods"], stat["nr_throttled"], stat["throttled_usec"]*1000
-	s.HasModes, s.HasBandwidth = has(stat, "user_usec"), has(stat, "nr_periods")
-	s.PSI, err = readPSI(dir, "cpu.pressure")
+	s.User, s.HasModes = stat.get("user_usec")
+	s.Periods, s.HasBandwidth = stat.get("nr_periods")
+	s.Usage, s.User, s.System = stat.of("usage_usec")*1000, s.User*1000, stat.of("system_usec")*1000
+	s.ThrottledPeriods, s.ThrottledTime = stat.of("nr_throttled"), stat.of("throttled_usec")*1000
+	s.PSI, err = f.psi("cpu", "cpu.pressure")
 	return s, err
 }
 
-func memoryV2(dir string) (*MemoryStats, error) {
+func memoryV2(f *figures, extent Extent) (*MemoryStats, error) {
 	m := &MemoryStats{At: time.Now()}
-	stat, err := readKeys(dir, "memory.stat")
+	stat, err := f.keys("memory", "memory.stat")
 	if err != nil {
 		return nil, err
 	}
-	if m.Usage, err = readUint(dir, "memory.current"); err != nil {
+	if m.Usage, err = f.uint("memory", "memory.current"); err != nil {
 		return nil, err
 	}
-	if m.Limit, err = readUint(dir, "memory.max"); err != nil {
+	if m.Limit, err = f.uint("memory", "memory.max"); err != nil {
 		return nil, err
 	}
-	m.WorkingSet = m.Usage - min(m.Usage, stat["inactive_file"])
-	m.RSS, m.Cache, m.MappedFile = stat["anon"], stat["file"], stat["file_mapped"]
-	m.PageFaults, m.MajorPageFaults = stat["pgfault"], stat["pgmajfault"]
-	m.ActiveFile, m.InactiveFile, m.HasFileLists = stat["active_file"], stat["inactive_file"], has(stat, "active_file")
-	m.Kernel, m.HasKernel = stat["kernel"], has(stat, "kernel") // since Linux 5.18
-	m.MaxUsage, m.HasMaxUsage = told(dir, "memory.peak")        // since Linux 5.19
-	events, _ := readKeys(dir, "memory.events")
-	m.FailCount, m.HasFailCount = events["max"], has(events, "max")
-	m.OOMKills, m.HasOOMKills = events["oom_kill"], has(events, "oom_kill")
-	m.PSI, err = readPSI(dir, "memory.pressure")
+	m.InactiveFile = stat.of("inactive_file")
+	m.WorkingSet = m.Usage - min(m.Usage, m.InactiveFile)
+	m.RSS, m.Cache, m.MappedFile = stat.of("anon"), stat.of("file"), stat.of("file_mapped")
+	m.PageFaults, m.MajorPageFaults = stat.of("pgfault"), stat.of("pgmajfault")
+	m.ActiveFile, m.HasFileLists = stat.get("active_file")
+	m.Kernel, m.HasKernel = stat.get("kernel") // since Linux 5.18
+	if extent >= Everything {
+		m.MaxUsage, m.HasMaxUsage = f.told("memory", "memory.peak") // since Linux 5.19
+		events, _ := f.keys("memory", "memory.events")
+		m.FailCount, m.HasFailCount = events.get("max")
+		m.OOMKills, m.HasOOMKills = events.get("oom_kill")
+	}
+	m.PSI, err = f.psi("memory", "memory.pressure")
 	return m, err
 }
 
-func swapV2(dir string) (*SwapStats, error) {
+func swapV2(f *figures) (*SwapStats, error) {
 	s := &SwapStats{At: time.Now()}
 	var err error
-	if s.Usage, err = readUint(dir, "memory.swap.current"); err != nil {
+	if s.Usage, err = f.uint("memory", "memory.swap.current"); err != nil {
 		return nil, err
 	}
-	s.Limit, err = readUint(dir, "memory.swap.max")
+	s.Limit, err = f.uint("memory", "memory.swap.max")
 	return s, err
 }
 
-func ioV2(dir string) (*IOStats, error) {
+// ioV2: usage is pressure alone.
+func ioV2(f *figures, extent Extent) (*IOStats, error) {
 	s := &IOStats{At: time.Now()}
-	text, err := readFile(dir, "io.stat")
-	if err != nil {
-		return nil, err
+	if extent >= Everything {
+		text, err := f.text("io", "io.stat")
+		if err != nil {
+			return nil, err
+		}
+		s.Devices = parseIOStat(text)
 	}
-	s.Devices = parseIOStat(text)
-	s.PSI, err = readPSI(dir, "io.pressure")
+	var err error
+	s.PSI, err = f.psi("io", "io.pressure")
 	return s, err
 }
 
@@ -143,16 +155,16 @@ func sortedDevices(devices map[string]*DeviceIO) []DeviceIO {
 	return list
 }
 
-func hugetlbV2(dir string) ([]HugetlbStats, error) {
+func hugetlbV2(f *figures) ([]HugetlbStats, error) {
 	var all []HugetlbStats
 	for _, size := range hostHugepageSizes() {
 		h := HugetlbStats{PageSize: size}
 		var err error
-		if h.Usage, err = readUint(dir, "hugetlb."+size+".current"); err != nil {
+		if h.Usage, err = f.uint("hugetlb", "hugetlb."+size+".current"); err != nil {
 			return nil, optional(err)
 		}
-		events, _ := readKeys(dir, "hugetlb."+size+".events")
-		h.FailCount = events["max"]
+		events, _ := f.keys("hugetlb", "hugetlb."+size+".events")
+		h.FailCount = events.of("max")
 		all = append(all, h)
 	}
 	return all, nil

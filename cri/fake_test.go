@@ -338,6 +338,10 @@ func (n *node) ContainerStats(_ context.Context, id string) (lifecycle.Stats, er
 	return lifecycle.Stats{Container: c, At: n.tick(), Cgroup: n.figures(), RootfsBytes: 4096, RootfsInodes: 3, RootfsPath: "/data"}, nil
 }
 
+func (n *node) SandboxFigures(ctx context.Context, id string) (lifecycle.SandboxStats, error) {
+	return n.SandboxStats(ctx, id)
+}
+
 func (n *node) SandboxStats(ctx context.Context, id string) (lifecycle.SandboxStats, error) {
 	sb, err := n.Sandbox(id)
 	if err == nil {

@@ -72,7 +72,7 @@ func (s *Server) podFigures(ctx context.Context) ([]lifecycle.SandboxStats, erro
 		if sb.State != pod.Ready {
 			continue
 		}
-		stats, err := s.pods.SandboxStats(ctx, string(sb.ID))
+		stats, err := s.pods.SandboxFigures(ctx, string(sb.ID))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

@@ -445,7 +445,7 @@ func (s still) Sandboxes() []pod.Sandbox {
 	return all
 }
 
-func (s still) SandboxStats(_ context.Context, id string) (lifecycle.SandboxStats, error) {
+func (s still) SandboxFigures(_ context.Context, id string) (lifecycle.SandboxStats, error) {
 	for _, one := range s.stats {
 		if string(one.Sandbox.ID) == id {
 			return one, nil

@@ -44,6 +44,7 @@ type Pods interface {
 
 	ContainerStats(ctx context.Context, id string) (lifecycle.Stats, error)
 	SandboxStats(ctx context.Context, id string) (lifecycle.SandboxStats, error)
+	SandboxFigures(ctx context.Context, id string) (lifecycle.SandboxStats, error)
 	InspectContainer(id string) (map[string]string, error)
 	InspectSandbox(id string) (map[string]string, error)
 

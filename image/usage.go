@@ -31,6 +31,9 @@ type FsInfo struct {
 	Images, Containers Usage
 }
 
+// Root is FsInfo's Mountpoint alone.
+func (s *Store) Root() string { return s.config.Root }
+
 // FsInfo adds up what is known; it walks nothing.
 func (s *Store) FsInfo(ctx context.Context) (FsInfo, error) {
 	return FsInfo{Mountpoint: s.config.Root, At: time.Now(), Images: s.usage.sum(), Containers: s.rootfs.sum()}, nil

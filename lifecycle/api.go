@@ -83,7 +83,8 @@ type Stats struct {
 	// the mount point of the file system that it lies on.
 	RootfsBytes, RootfsInodes uint64
 	RootfsPath                string
-	// FileSystem is that file system; nil when it cannot be told.
+	// FileSystem is that file system; nil when it cannot be told, and where only usage
+	// was asked for.
 	FileSystem *FileSystem
 }
 

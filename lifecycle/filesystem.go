@@ -1,6 +1,9 @@
 package lifecycle
 
 import (
+	"sync"
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
@@ -13,6 +16,27 @@ type FileSystem struct {
 	Bytes  uint64
 	// Inodes is 0 on file systems that make them as needed.
 	Inodes, FreeInodes uint64
+}
+
+// fileSystemFor is how long what was read of the file system is good for: those who ask
+// ask for every container in turn.
+const fileSystemFor = time.Second
+
+// fileSystem remembers the file system of writable layers. The zero value is ready.
+type fileSystem struct {
+	mu    sync.Mutex // guards the fields below
+	read  time.Time
+	value *FileSystem
+}
+
+// at is what fileSystemAt told of path not long before now. There is one path.
+func (f *fileSystem) at(path string, now time.Time) *FileSystem {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.read.IsZero() || now.Sub(f.read) > fileSystemFor {
+		f.value, f.read = fileSystemAt(path), now
+	}
+	return f.value
 }
 
 // fileSystemAt returns nil where the kernel does not say.

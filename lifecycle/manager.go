@@ -86,10 +86,12 @@ type Manager struct {
 	watched watched
 	refused refused
 	watches watches
-	index   *index
-	hub     *hub
-	ops     *operations
-	probes  probes
+	// fileSystem is that of writable layers.
+	fileSystem fileSystem
+	index      *index
+	hub        *hub
+	ops        *operations
+	probes     probes
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc

@@ -6,29 +6,29 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// ContainerStats reads one container's figures. A container that goes away
-// meanwhile is ErrNotFound.
+// ContainerStats reads one container's usage. A container that goes away meanwhile is
+// ErrNotFound.
 func (m *Manager) ContainerStats(ctx context.Context, id string) (Stats, error) {
 	c, err := m.Container(id)
 	if err != nil {
 		return Stats{}, err
 	}
-	return m.statsOf(ctx, c)
+	return m.statsOf(ctx, c, cgroup.Usage)
 }
 
-func (m *Manager) statsOf(ctx context.Context, c pod.Container) (Stats, error) {
-	stats := Stats{Container: c, At: time.Now()}
-	fs, err := m.images.FsInfo(ctx)
-	if err != nil {
-		return Stats{}, err
+func (m *Manager) statsOf(ctx context.Context, c pod.Container, extent cgroup.Extent) (Stats, error) {
+	stats := Stats{Container: c, At: time.Now(), RootfsPath: m.images.Root()}
+	var err error
+	if extent == cgroup.Everything {
+		stats.FileSystem = m.fileSystem.at(stats.RootfsPath, stats.At)
 	}
-	stats.RootfsPath, stats.FileSystem = fs.Mountpoint, fileSystemAt(fs.Mountpoint)
 	if c.State == pod.Running || c.State == pod.Stopping {
-		if stats.Cgroup, err = m.cgroups.Stats(c.Cgroup); err != nil {
+		if stats.Cgroup, err = m.cgroups.Read(c.Cgroup, extent); err != nil {
 			return Stats{}, fmt.Errorf("read figures of container %s: %w", c.ID.Short(), err)
 		}
 	}
@@ -39,16 +39,25 @@ func (m *Manager) statsOf(ctx context.Context, c pod.Container) (Stats, error) {
 	return stats, nil
 }
 
-// SandboxStats reads a pod's figures and those of its running containers. One
-// container that cannot be read is left out; the pod is not.
+// SandboxStats reads a pod's usage and its tasks, and the usage of its running
+// containers. One container that cannot be read is left out; the pod is not.
 func (m *Manager) SandboxStats(ctx context.Context, id string) (SandboxStats, error) {
+	return m.sandboxStats(ctx, id, cgroup.UsageAndTasks, cgroup.Usage)
+}
+
+// SandboxFigures is SandboxStats with all that the kernel tells.
+func (m *Manager) SandboxFigures(ctx context.Context, id string) (SandboxStats, error) {
+	return m.sandboxStats(ctx, id, cgroup.Everything, cgroup.Everything)
+}
+
+func (m *Manager) sandboxStats(ctx context.Context, id string, own, containers cgroup.Extent) (SandboxStats, error) {
 	sb, err := m.Sandbox(id)
 	if err != nil {
 		return SandboxStats{}, err
 	}
 	stats := SandboxStats{Sandbox: sb, At: time.Now()}
 	if sb.CgroupParent != "" {
-		if stats.Cgroup, err = m.cgroups.Stats(m.cgroups.PodPath(sb.CgroupParent)); err != nil && !errors.Is(err, pod.ErrNotFound) {
+		if stats.Cgroup, err = m.cgroups.Read(m.cgroups.PodPath(sb.CgroupParent), own); err != nil && !errors.Is(err, pod.ErrNotFound) {
 			return SandboxStats{}, fmt.Errorf("read figures of sandbox %s: %w", sb.ID.Short(), err)
 		}
 	}
@@ -61,7 +70,7 @@ func (m *Manager) SandboxStats(ctx context.Context, id string) (SandboxStats, er
 		if c.State != pod.Running && c.State != pod.Stopping {
 			continue
 		}
-		one, err := m.statsOf(ctx, c)
+		one, err := m.statsOf(ctx, c, containers)
 		if err != nil {
 			continue // it is going away
 		}

@@ -54,10 +54,12 @@ func (m *Manager) createPodCgroup(ctx context.Context, sb pod.Sandbox) (made boo
 
 // removePodCgroup removes the pod's cgroup if it is our own.
 func (m *Manager) removePodCgroup(_ context.Context, sb pod.Sandbox) error {
+	path := m.cgroups.PodPath(sb.CgroupParent)
 	if !sb.OwnCgroup {
+		m.cgroups.Forget(path)
 		return nil
 	}
-	return ignoreGone(m.cgroups.Remove(m.cgroups.PodPath(sb.CgroupParent)))
+	return ignoreGone(m.cgroups.Remove(path))
 }
 
 func podResources(sb pod.Sandbox) *pod.Resources {
