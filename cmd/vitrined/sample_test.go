@@ -13,18 +13,21 @@ import (
 	"testing"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/vitrine-runtime/vitrine/cmd/man"
 )
 
 //go:generate go test -run TestSampleConfigIsGenerated . -update
 
-var update = flag.Bool("update", false, "write docs/vitrined.toml and docs/man/vitrined.toml.5 anew")
+var update = flag.Bool("update", false, "write docs/vitrined.toml and the manual pages anew")
 
 // The sample file and the manual page of the configuration hold every setting with the
-// comment of its field, and nothing else.
+// comment of its field, and nothing else; the daemon's page is what its commands say.
 func TestSampleConfigIsGenerated(t *testing.T) {
 	settings := documented(t)
 	sample := sampleFile(settings)
-	for name, text := range map[string]string{"vitrined.toml": sample, "man/vitrined.toml.5": samplePage(settings)} {
+	daemon := man.Page(command(), 8, "vitrine (1)", "vitrined.toml (5)")
+	for name, text := range map[string]string{"vitrined.toml": sample, "man/vitrined.toml.5": samplePage(settings), "man/vitrined.8": daemon} {
 		path := filepath.Join("..", "..", "docs", name)
 		if *update {
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
