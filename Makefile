@@ -32,7 +32,7 @@ UPGRADES ?= 20
 MKILLS   ?= 1000
 OOMKILLS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short install uninstall clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -156,6 +156,34 @@ test-vm: packages build ## the end-to-end tests in guests with cgroup v2 and sys
 
 test-vm-short: packages build ## what of them depends on the kernel, as CI has time for
 	@TAGS=$(TAGS) test/rig/test-vm --short
+
+# Where make install puts things; DESTDIR goes before all of it. The daemon finds monitor,
+# launcher, shim and the CNI plugins beside its own binary.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+to       = $(DESTDIR)$(PREFIX)
+
+install: build ## install binaries, pages, completion, unit and sample configuration; PREFIX, DESTDIR
+	install -d $(to)/bin/cni $(to)/share/man/man{1,5,8} $(DESTDIR)$(UNITDIR) $(DESTDIR)/etc/vitrine
+	@# A new file in the old one's place: running monitors keep theirs.
+	install -m 755 $(BIN)/{vitrined,vitrine-monitor,vitrine-launch,vitrine-shim,vitrine} $(to)/bin
+	install -m 755 $(BIN)/cni/* $(to)/bin/cni
+	for page in docs/man/*; do install -m 644 $$page $(to)/share/man/man$${page##*.}; done
+	install -d $(to)/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
+	for name in vitrine vitrined; do \
+		$(BIN)/$$name completion bash > $(to)/share/bash-completion/completions/$$name; \
+		$(BIN)/$$name completion zsh > $(to)/share/zsh/site-functions/_$$name; \
+		$(BIN)/$$name completion fish > $(to)/share/fish/vendor_completions.d/$$name.fish; done
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' cmd/vitrined/vitrined.service > $(DESTDIR)$(UNITDIR)/vitrined.service
+	test -e $(DESTDIR)/etc/vitrine/vitrined.toml || install -m 644 docs/vitrined.toml $(DESTDIR)/etc/vitrine/vitrined.toml
+
+uninstall: ## remove what install put there; configuration, images and state stay
+	rm -f $(to)/bin/{vitrined,vitrine-monitor,vitrine-launch,vitrine-shim,vitrine} $(DESTDIR)$(UNITDIR)/vitrined.service
+	for page in docs/man/*; do rm -f $(to)/share/man/man$${page##*.}/$${page##*/}; done
+	for name in vitrine vitrined; do rm -f $(to)/share/bash-completion/completions/$$name $(to)/share/zsh/site-functions/_$$name $(to)/share/fish/vendor_completions.d/$$name.fish; done
+	for plugin in $(BIN)/cni/*; do rm -f $(to)/bin/cni/$${plugin##*/}; done
+	rmdir --ignore-fail-on-non-empty $(to)/bin/cni
 
 clean: ## remove what was built
 	rm -rf $(BIN)
