@@ -115,6 +115,8 @@ type mounts struct {
 	v1 map[string]string
 	// v2 is the unified hierarchy, empty without one.
 	v2 string
+	// localEvents: v2's events are counted in their own cgroup alone.
+	localEvents bool
 }
 
 func (m mounts) mode() Mode {
@@ -153,6 +155,10 @@ func parseMounts(mountinfo string) mounts {
 		case "cgroup2":
 			if m.v2 == "" || usual(dir) && !usual(m.v2) {
 				m.v2 = dir
+			}
+			// An option of the hierarchy, whichever of its mounts says so.
+			if slices.Contains(strings.Split(tail[2], ","), "memory_localevents") {
+				m.localEvents = true
 			}
 		case "cgroup":
 			for option := range strings.SplitSeq(tail[2], ",") {

@@ -48,6 +48,18 @@ func (c *Cgroups) OOMCounts(fsPath string) (OOMCounts, error) {
 	return counts, nil
 }
 
+// OOMKillsBelow counts the processes that were killed in the cgroup and in those below it,
+// also in those that are gone. It is pod.ErrUnsupported where a kill counts in its own
+// cgroup alone: with v1, and when v2 is mounted with memory_localevents
+// (https://docs.kernel.org/admin-guide/cgroup-v2.html#mounting).
+func (c *Cgroups) OOMKillsBelow(fsPath string) (uint64, error) {
+	if c.Mode() != V2 || c.mounts.localEvents {
+		return 0, fmt.Errorf("count OOM kills below cgroup %s: %w: the kernel counts them in their own cgroup alone", fsPath, pod.ErrUnsupported)
+	}
+	counts, err := c.OOMCounts(fsPath)
+	return counts.Kills, err
+}
+
 // MakeContainer makes the memory cgroup of a container before its runtime does, so that
 // it can be observed from the first process on, and returns its id. The runtime finds it
 // empty and takes it over. It is pod.ErrUnsupported with the systemd driver, where the

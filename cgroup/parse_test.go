@@ -66,6 +66,21 @@ func TestMountsAreFoundWhereverTheyAre(t *testing.T) {
 	}
 }
 
+func TestKillsBelowAreCountedWhereTheKernelDoes(t *testing.T) {
+	const mount = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate,memory_localevents\n"
+	c, path, _ := fakeV2(t, map[string]string{"memory.events": "oom 3\noom_kill 2\n"})
+	if n, err := c.OOMKillsBelow(path); err != nil || n != 2 {
+		t.Errorf("%d, %v", n, err)
+	}
+	c.mounts.localEvents = parseMounts(mount).localEvents
+	if _, err := c.OOMKillsBelow(path); !errors.Is(err, pod.ErrUnsupported) {
+		t.Errorf("with memory_localevents: %v", err)
+	}
+	if _, err := (&Cgroups{mounts: mounts{v1: map[string]string{"memory": t.TempDir()}}}).OOMKillsBelow(path); !errors.Is(err, pod.ErrUnsupported) {
+		t.Errorf("on v1: %v", err)
+	}
+}
+
 func TestContainerPathsOfBothDrivers(t *testing.T) {
 	for _, c := range []struct{ driver, parent, spec, fs, pod string }{
 		{Cgroupfs, "/kubepods/burstable/pod1-2", "/kubepods/burstable/pod1-2/ID", "/kubepods/burstable/pod1-2/ID", "/kubepods/burstable/pod1-2"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -63,6 +64,10 @@ func (m *Manager) evidence(ctx context.Context, e *containerEntry, at time.Time)
 	if counts, err := m.cgroups.OOMCounts(c.Cgroup); c.Cgroup != "" && err == nil {
 		ev.Counter = oom.Counter{Known: c.Evidence.Counted, Before: c.Evidence.CountedBefore, After: counts.Kills,
 			Group: counts.GroupKills > 0, Peak: counts.PeakTasks}
+	}
+	if c.Evidence.PodCounted {
+		kills, err := m.cgroups.OOMKillsBelow(path.Dir(c.Cgroup))
+		ev.Counter.Pod = oom.PodCounter{Known: err == nil, Before: c.Evidence.PodCountedBefore, After: kills}
 	}
 	if !m.watched.has(c.Evidence.Cgroup) {
 		return ev, last, false

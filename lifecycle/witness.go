@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/oom"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -126,6 +127,9 @@ func (m *Manager) trackInit(ctx context.Context, c *pod.Container) {
 	if m.watched.has(c.Evidence.Cgroup) {
 		warn(ctx, "tell who is PID 1", m.witness.SetInit(c.Evidence.Cgroup, c.Init.PID), "container", c.ID)
 		m.watchDenials(ctx, *c)
+	} else if m.cgroups.Driver() == cgroup.Systemd {
+		kills, err := m.cgroups.OOMKillsBelow(path.Dir(c.Cgroup))
+		c.Evidence.PodCounted, c.Evidence.PodCountedBefore = err == nil, kills
 	}
 }
 

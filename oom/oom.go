@@ -54,6 +54,16 @@ type Counter struct {
 	Group bool
 	// Peak is the largest number of tasks there ever was (pids.peak); 0 is not known.
 	Peak uint64
+	// Pod is the same number of the pod, its other containers included. It is asked
+	// when the container's own is not Known: systemd removes a scope, and with it the
+	// counter, with its last process.
+	Pod PodCounter
+}
+
+// PodCounter is a pod's number of OOM kills at a container's start and after its end.
+type PodCounter struct {
+	Known         bool
+	Before, After uint64
 }
 
 // Level names whose limit ran out.

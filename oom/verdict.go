@@ -59,6 +59,9 @@ func unseen(e Evidence) Result {
 // byCounter judges by the number of kills alone, which does not say who was killed.
 func byCounter(e Evidence) Result {
 	c := e.Counter
+	if p := c.Pod; !c.Known && p.Known && p.After >= p.Before && e.Phase == Exited {
+		return byPodCounter(e, p.After-p.Before)
+	}
 	if !c.Known || c.After < c.Before {
 		r := Result{Sure: e.Phase == Exited && e.Signal != sigKill}
 		if e.Phase == Exited && e.Signal == sigKill && !sentByTask(e.Last) {
@@ -86,6 +89,19 @@ func byCounter(e Evidence) Result {
 		r.Message = fmt.Sprintf("%s in the container, and PID 1 was ended by SIGKILL; whether by the OOM killer is not known", kills(r.Kills))
 	}
 	return r
+}
+
+// byPodCounter judges by the number of kills in the pod meanwhile. None is none in the
+// container; of others it is only known that they were not PID 1 if that ended otherwise.
+func byPodCounter(e Evidence, n uint64) Result {
+	if n == 0 {
+		return Result{Sure: true}
+	}
+	told := kills(n) + " in the pod while the container ran"
+	if e.Signal == sigKill && !sentByTask(e.Last) {
+		return Result{Message: told + ", and PID 1 was ended by SIGKILL; whether by the OOM killer is not known"}
+	}
+	return Result{Sure: true, Message: told + ", not its PID 1"}
 }
 
 // beyond says that the cgroup counted kills of which no record was made.
@@ -127,7 +143,13 @@ func killedMessage(r Result, kill *ebpf.Record) string {
 	if r.Trigger.TGID != r.Victim.TGID && r.Trigger.Comm != "" {
 		s += fmt.Sprintf("; %q (pid %d) asked for more", r.Trigger.Comm, r.Trigger.TGID)
 	}
-	s += fmt.Sprintf("; its process %q held %s of anonymous memory", r.Victim.Comm, size(kill.OOM.Anon))
+	// Since Linux 6.2 a process's counters are kept per CPU and added up in batches
+	// (include/linux/mm_types.h, rss_stat): what a small one holds is not in the sum yet.
+	anon := "hardly any"
+	if kill.OOM.Anon > 0 {
+		anon = size(kill.OOM.Anon) + " of"
+	}
+	s += fmt.Sprintf("; its process %q held %s anonymous memory", r.Victim.Comm, anon)
 	if kill.OOM.File > 0 {
 		s += fmt.Sprintf(", %s of files", size(kill.OOM.File))
 	}

@@ -127,6 +127,32 @@ func TestCounterAlone(t *testing.T) {
 	}
 }
 
+func TestThePodsCounterStandsInForOneThatIsGone(t *testing.T) {
+	counted := func(n uint64) oom.Counter {
+		return oom.Counter{Pod: oom.PodCounter{Known: true, Before: 5, After: 5 + n}}
+	}
+	own := counted(1)
+	own.Known = true
+	for _, c := range []struct {
+		name     string
+		evidence oom.Evidence
+		sure     bool
+		says     string
+	}{
+		{"killed, none in the pod", oom.Evidence{Signal: 9, Counter: counted(0)}, true, ""},
+		{"killed, one in the pod", oom.Evidence{Signal: 9, Counter: counted(1)}, false, "a process was OOM-killed in the pod while the container ran, and PID 1 was ended by SIGKILL; whether by the OOM killer is not known"},
+		{"ended, two in the pod", oom.Evidence{Counter: counted(2)}, true, "2 processes were OOM-killed in the pod while the container ran, not its PID 1"},
+		{"ended by another signal", oom.Evidence{Signal: 15, Counter: counted(1)}, true, "not its PID 1"},
+		{"the container's own says none", oom.Evidence{Counter: own}, true, ""},
+		{"counter of another pod", oom.Evidence{Signal: 9, Counter: oom.Counter{Pod: oom.PodCounter{Known: true, Before: 5}}}, false, "could not be read"},
+		{"it still runs", oom.Evidence{Phase: oom.Running, Counter: counted(1)}, false, ""},
+	} {
+		if v := oom.Verdict(c.evidence); v.Reason != "" || v.Sure != c.sure || !strings.Contains(v.Message, c.says) || c.says == "" && v.Message != "" {
+			t.Errorf("%s: %+v", c.name, v)
+		}
+	}
+}
+
 func TestDoubtIsSaid(t *testing.T) {
 	outside := kill(initTask(), atPod, func(k *ebpf.OOMKill) { k.TriggerOutside = true })
 	v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(outside), Signal: 9, Pod: podID})
@@ -136,5 +162,9 @@ func TestDoubtIsSaid(t *testing.T) {
 	dying := kill(initTask(), func(k *ebpf.OOMKill) { k.Dying = true })
 	if v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(dying), Signal: 9}); v.Reason != "" {
 		t.Errorf("a victim that was dying: %+v", v)
+	}
+	small := kill(initTask(), func(k *ebpf.OOMKill) { k.Anon = 0 })
+	if v := oom.Verdict(oom.Evidence{Observed: true, Last: ofInit(small), Signal: 9}); !strings.Contains(v.Message, "held hardly any anonymous memory") {
+		t.Errorf("a victim whose counters are not added up yet: %+v", v)
 	}
 }

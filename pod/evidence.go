@@ -14,6 +14,10 @@ type Evidence struct {
 	// says that it was read.
 	CountedBefore uint64 `json:"countedBefore,omitempty"`
 	Counted       bool   `json:"counted,omitempty"`
+	// PodCountedBefore is the pod's at the same time, PodCounted that it was read: only
+	// where the kernel's programs do not watch and the cgroup goes with its last process.
+	PodCountedBefore uint64 `json:"podCountedBefore,omitempty"`
+	PodCounted       bool   `json:"podCounted,omitempty"`
 	// OOMKills counts the processes of the container that the OOM killer ended; Kills
 	// are the last MaxKills of them, oldest first.
 	OOMKills uint64    `json:"oomKills,omitempty"`

@@ -207,7 +207,10 @@ func swap(t *testing.T) string {
 	}
 	path := harness.Must(unix.BytePtrFromString(file))(t)
 	if _, _, errno := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(path)), 0, 0); errno != 0 {
-		return "swap: swapon " + file + ": " + errno.Error()
+		if errno == unix.ENOSYS {
+			return "swap in the kernel"
+		}
+		t.Fatalf("swapon %s: %v", file, errno)
 	}
 	t.Cleanup(func() {
 		if _, _, errno := unix.Syscall(unix.SYS_SWAPOFF, uintptr(unsafe.Pointer(path)), 0, 0); errno != 0 {
@@ -270,7 +273,9 @@ func TestOOMVerdictMatrix(t *testing.T) {
 			if i := slices.IndexFunc(kills, func(k pod.OOMKill) bool { return k.Init }); i >= 0 {
 				k = kills[i] // of those killed together
 			}
-			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || k.Anon == 0 || k.Likely {
+			// Since Linux 6.2 the counters of a process that holds as little as a shell are 0.
+			big := k.Victim.Command == "payload"
+			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || big && k.Anon == 0 || k.Likely {
 				t.Errorf("kill on record: %+v", k)
 			}
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
@@ -388,8 +393,9 @@ func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
 			if s.ExitCode != tc.code || s.Reason != tc.reason && !unknown {
 				t.Errorf("reason %q code %d message %q, want %q or unknown", s.Reason, s.ExitCode, s.Message, tc.reason)
 			}
-			// systemd removes a scope, and with it the counters, with its last process.
-			counted := n.Options.CgroupDriver != "systemd"
+			// systemd removes a scope, and with it the counter, with its last process; then
+			// the pod's tells, which counts what happens below it on v2 only.
+			counted := n.Options.CgroupDriver != "systemd" || groupKill(t) == ""
 			if counted && !strings.Contains(s.Message, "OOM") && !strings.Contains(s.Message, "memory ran out") {
 				t.Errorf("the kill is not told: %q", s.Message)
 			}
