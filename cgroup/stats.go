@@ -46,7 +46,9 @@ type MemoryStats struct {
 	// OOMKills counts processes of this cgroup that the OOM killer ended.
 	OOMKills    uint64
 	HasOOMKills bool
-	PSI         *PSI
+	// HighEvents counts the times above memory.high, which v1 does not have.
+	HighEvents uint64
+	PSI        *PSI
 }
 
 // SwapStats are swap figures in bytes; Limit is 0 when there is none.

@@ -62,6 +62,7 @@ func memoryV2(f *figures, extent Extent) (*MemoryStats, error) {
 		m.MaxUsage, m.HasMaxUsage = f.told("memory", "memory.peak") // since Linux 5.19
 		events, _ := f.keys("memory", "memory.events")
 		m.FailCount, m.HasFailCount = events.get("max")
+		m.HighEvents = events.of("high")
 		m.OOMKills, m.HasOOMKills = events.get("oom_kill")
 	}
 	m.PSI, err = f.psi("memory", "memory.pressure")

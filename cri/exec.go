@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
 // maxMessage is the largest message that kubelet and crictl receive, in bytes.
@@ -23,6 +25,7 @@ func (s *runtimeService) ExecSync(ctx context.Context, r *runtime.ExecSyncReques
 	if err != nil {
 		return nil, err
 	}
+	trace.SpanFromContext(ctx).SetAttributes(telemetry.KeyExitCode.Int(int(result.ExitCode)))
 	stdout, stderr := share(result.Stdout, result.Stderr, maxExecOutput)
 	return &runtime.ExecSyncResponse{Stdout: stdout, Stderr: stderr, ExitCode: result.ExitCode}, nil
 }

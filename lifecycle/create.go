@@ -72,6 +72,17 @@ func (m *Manager) CreateContainer(ctx context.Context, sandbox string, config *r
 	})
 }
 
+// previousAttempt is the last attempt before c of the same container, empty without one.
+func previousAttempt(siblings []pod.Container, c pod.Container) (previous pod.ID) {
+	key, last := c.Key(), int64(-1)
+	for _, s := range siblings {
+		if k := s.Key(); k.Name == key.Name && k.Attempt < key.Attempt && int64(k.Attempt) > last {
+			previous, last = s.ID, int64(k.Attempt)
+		}
+	}
+	return previous
+}
+
 func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c pod.Container) (err error) {
 	sb := *owner.value.Load()
 	ctx, op := m.ops.begin(ctx, "create_container", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
@@ -104,6 +115,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if err := labelContainer(&sb, c.Config.ContainerConfig); err != nil {
 		return err
 	}
+	c.Previous = previousAttempt(m.ContainersOf(sb.ID), c)
 	plan := &plan{manager: m, sandbox: sb, container: &c, image: img}
 	if err := op.step(ctx, "resolve", plan.resolve); err != nil {
 		return err

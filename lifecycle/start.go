@@ -42,8 +42,9 @@ func (m *Manager) StartContainer(ctx context.Context, id string) (err error) {
 	if err := m.tell(ctx, e, Plugins.StartContainer); err != nil {
 		return fmt.Errorf("start container %s: %w", c.ID.Short(), err)
 	}
+	traceparent := telemetry.Traceparent(ctx)
 	if err := op.step(ctx, "record", func(context.Context) error {
-		_, err := m.putContainer(e, pod.Starting, nil)
+		_, err := m.putContainer(e, pod.Starting, func(next *pod.Container) { next.StartTraceparent = traceparent })
 		return err
 	}); err != nil {
 		return err

@@ -42,8 +42,13 @@ type Container struct {
 	Exit *Exit `json:"exit,omitempty"`
 	// Evidence is what else is known about the end and the kills before it.
 	Evidence Evidence `json:"evidence,omitzero"`
-	// Traceparent is the W3C trace context under which the container was made.
-	Traceparent string `json:"traceparent,omitempty"`
+	// Traceparent is the W3C trace context under which the container was made,
+	// StartTraceparent that under which its program was started; empty before that.
+	Traceparent      string `json:"traceparent,omitempty"`
+	StartTraceparent string `json:"startTraceparent,omitempty"`
+	// Previous is the attempt before this one of the same container, as far as it was
+	// still there when this one was made; else empty.
+	Previous ID `json:"previous,omitempty"`
 }
 
 // ImageRef names the image of a container.

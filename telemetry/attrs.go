@@ -33,6 +33,10 @@ const (
 	// KeyImageBytes is how much of an image a step moved, KeyImageEndpoint the host it came from.
 	KeyImageBytes    = attribute.Key("vitrine.image.bytes")
 	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")
+	// KeyLinkKind says on a link what the other span is: create, start, stop, previous.
+	KeyLinkKind = attribute.Key("vitrine.link.kind")
+	// KeyExitCode is a process's exit status (semconv process.exit.code).
+	KeyExitCode = attribute.Key("process.exit.code")
 	// KeyErrorType is the class of a failure, a small set of words (semconv error.type).
 	KeyErrorType = attribute.Key("error.type")
 )

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry/life"
 )
 
 // Observe turns one event into metrics and one line of the log. It does not block.
@@ -47,7 +48,7 @@ func (t *Telemetry) exited(e pod.Event, c *pod.Container) {
 	if c.Exit != nil {
 		exit = *c.Exit
 	}
-	reason := exitReason(exit)
+	reason := life.Reason(exit)
 	t.metrics.add(containerExits, 1, reason, initiator(e, exit, reason))
 	if reason == "monitorlost" {
 		t.metrics.add(monitorsLost, 1)
@@ -73,27 +74,6 @@ func dropReason(errno int) string {
 		return "erofs"
 	}
 	return "unknown"
-}
-
-// exitReason is the label of container_exits_total.
-func exitReason(x pod.Exit) string {
-	switch {
-	case x.Reason == "OOMKilled":
-		return "oom"
-	case x.Reason == "StartError":
-		return "starterror"
-	case x.Reason == "MonitorLost":
-		return "monitorlost"
-	case x.Source == "unknown" || x.Source == "":
-		return "unknown"
-	case x.Signal == int(syscall.SIGSYS):
-		return "seccomp"
-	case x.Signal != 0:
-		return "signal"
-	case x.Code == 0:
-		return "completed"
-	}
-	return "error"
 }
 
 // initiator says who wanted the end, as far as the event tells.

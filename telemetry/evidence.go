@@ -35,7 +35,7 @@ func (t *Telemetry) Evidence(ctx context.Context, query string, node Node) (why.
 	if err != nil {
 		return why.Evidence{}, err
 	}
-	e := why.Evidence{Pod: about.name(), Container: about.Container, Now: time.Now()}
+	e := why.Evidence{Pod: about.name(), Container: about.Container, Namespace: about.Namespace, Name: about.Subject.Pod, UID: about.UID, Now: time.Now()}
 	entries, err := t.History(ctx, about.name())
 	if err != nil {
 		return why.Evidence{}, err
@@ -222,6 +222,10 @@ func learn(c *why.Container, e *history.Event) {
 	}
 	if e.Kind == pod.ContainerExited {
 		c.Stopped = e.From == pod.Stopping
+		c.Denials, c.AllDenials = e.Denials, e.AllDenials
+		if e.Life != nil {
+			c.Life = *e.Life
+		}
 	}
 }
 
@@ -249,6 +253,8 @@ func (t *Telemetry) addLiving(ctx context.Context, e *why.Evidence, about subjec
 		if c.Exit != nil {
 			w.Exit, w.LogBytes, w.LogDropped = c.Exit, c.Exit.LogBytes, c.Exit.LogDropped
 		}
+		w.Denials, w.AllDenials = c.Evidence.Denials, len(c.Evidence.Denials)+int(min(c.Evidence.DenialsLost, 1<<30))
+		w.Life = *history.LifeOf(c)
 		node.Inspect(ctx, c, w)
 		if execs := t.Execs(c.ID); execs.Count > 0 {
 			w.Figures.Execs = execs

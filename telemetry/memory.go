@@ -19,8 +19,9 @@ import (
 
 // memory writes the node's history: events as they are observed, operations when they
 // begin, calls some time after they ended, when the monitors have reported their
-// steps, and figures at a container's exit. Everything that costs time is done in its
-// own goroutine. A nil memory keeps nothing.
+// steps, and figures at a container's exit, with which it exports the container's life.
+// Everything that costs time is done in its own goroutine. A nil memory keeps nothing;
+// one without a history counts commands and exports lives all the same.
 type memory struct {
 	t       *Telemetry
 	history *history.Store
@@ -57,9 +58,13 @@ const (
 	slowExec = time.Second
 )
 
+// openMemory begins; with an error it keeps no history. close ends it.
 func openMemory(t *Telemetry, c Config) (*memory, error) {
+	m := &memory{t: t, stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
+		execs: map[string]*history.Execs{}, told: map[string]time.Time{}}
+	defer func() { go m.run() }()
 	if c.HistoryDir == "" || c.HistoryBytes < 0 {
-		return nil, nil
+		return m, nil
 	}
 	problem := t.logs.occasionally("history is not written", time.Minute)
 	store, err := history.Open(history.Options{
@@ -67,13 +72,11 @@ func openMemory(t *Telemetry, c Config) (*memory, error) {
 		Problem: problem, Lost: func(n int) { t.metrics.add(historyDropped, float64(n)) },
 	})
 	if err != nil {
-		return nil, err
+		return m, fmt.Errorf("keep a history: %w", err)
 	}
-	m := &memory{t: t, history: store, stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
-		execs: map[string]*history.Execs{}, told: map[string]time.Time{}}
+	m.history = store
 	version, _ := build(c)
 	store.Put(history.Entry{Time: time.Now(), Kind: history.KindDaemon, Daemon: &history.Daemon{PID: os.Getpid(), Boot: bootID(), Version: version}})
-	go m.run()
 	return m, nil
 }
 
@@ -114,7 +117,7 @@ var begins = []string{"lifecycle.run_sandbox", "lifecycle.create_container", "li
 
 // begun is called at the start of every span of the daemon. It does not block.
 func (m *memory) begun(s sdktrace.ReadOnlySpan) {
-	if m == nil || !slices.Contains(begins, s.Name()) {
+	if m == nil || m.history == nil || !slices.Contains(begins, s.Name()) {
 		return
 	}
 	e := history.Entry{Time: s.StartTime(), Kind: history.KindBegun, Begun: &history.Begun{Name: s.Name(), Span: s.SpanContext().SpanID().String()}}
@@ -147,7 +150,7 @@ func (m *memory) ended(r *record) {
 	failed := r.Error || r.Text("rpc.response.status_code") != "OK"
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if strings.HasSuffix(r.Name, "/ExecSync") && !m.countExec(r, failed, now) {
+	if strings.HasSuffix(r.Name, "/ExecSync") && !m.countExec(r, failed, now) || m.history == nil {
 		return
 	}
 	if len(m.pending) >= maxPending {
@@ -192,13 +195,20 @@ func (m *memory) countExec(r *record, failed bool, now time.Time) (keep bool) {
 	e.Total += took
 	e.Longest = max(e.Longest, took)
 	e.Last = time.Unix(0, r.End)
-	if failed {
+	code, _ := r.Attributes[string(KeyExitCode)].(int64)
+	switch {
+	case failed:
 		e.Failed++
+	case code != 0:
+		e.NonZero++
+	}
+	if e.Streak++; !failed && code == 0 {
+		e.Streak = 0
 	}
 	if r.Text("rpc.response.status_code") == "DEADLINE_EXCEEDED" {
 		e.Timeouts++
 	}
-	if !failed && took < slowExec || now.Sub(m.told[id]) < execEvery {
+	if !failed && code == 0 && took < slowExec || now.Sub(m.told[id]) < execEvery {
 		return false
 	}
 	m.told[id] = now
@@ -298,13 +308,15 @@ const figuresBound = 2 * time.Second
 
 func (m *memory) keepFigures(e *pod.Event, read func(context.Context, pod.Container) history.Figures) {
 	entry := history.FromEvent(*e)
-	entry.Kind, entry.Event, entry.Figures = history.KindFigures, nil, &history.Figures{}
+	figures := history.Figures{}
 	if read != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), figuresBound)
-		*entry.Figures = read(ctx, *e.Container)
+		figures = read(ctx, *e.Container)
 		cancel()
 	}
-	entry.Figures.Execs = m.t.Execs(e.Container.ID)
+	figures.Execs = m.t.Execs(e.Container.ID)
+	m.t.exportLife(entry, figures)
+	entry.Kind, entry.Event, entry.Figures = history.KindFigures, nil, &figures
 	if *entry.Figures != (history.Figures{}) {
 		m.history.Put(entry)
 	}

@@ -45,7 +45,8 @@ func recordSDK(s sdktrace.ReadOnlySpan, service string) record {
 		r.Events = append(r.Events, waterfall.Event{Name: e.Name, Time: e.Time.UnixNano(), Attributes: attributeMap(e.Attributes)})
 	}
 	for _, l := range s.Links() {
-		r.Links = append(r.Links, waterfall.Link{TraceID: l.SpanContext.TraceID().String(), SpanID: l.SpanContext.SpanID().String()})
+		kind, _ := attributeMap(l.Attributes)[string(KeyLinkKind)].(string)
+		r.Links = append(r.Links, waterfall.Link{TraceID: l.SpanContext.TraceID().String(), SpanID: l.SpanContext.SpanID().String(), Kind: kind})
 	}
 	return r
 }
@@ -104,7 +105,8 @@ func recordProto(s *tracepb.Span, resource map[string]any) (r record, known, ok 
 		r.Events = append(r.Events, waterfall.Event{Name: clip(e.GetName(), 256), Time: int64(e.GetTimeUnixNano() &^ (1 << 63)), Attributes: protoMap(e.GetAttributes())})
 	}
 	for _, l := range s.GetLinks()[:min(len(s.GetLinks()), maxItems)] {
-		r.Links = append(r.Links, waterfall.Link{TraceID: hex.EncodeToString(l.GetTraceId()), SpanID: hex.EncodeToString(l.GetSpanId())})
+		kind, _ := protoMap(l.GetAttributes())[string(KeyLinkKind)].(string)
+		r.Links = append(r.Links, waterfall.Link{TraceID: hex.EncodeToString(l.GetTraceId()), SpanID: hex.EncodeToString(l.GetSpanId()), Kind: kind})
 	}
 	r.sampled, r.received = s.GetFlags()&1 != 0, true
 	return r, s.GetFlags()&flagsKnown != 0, true

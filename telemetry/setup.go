@@ -31,6 +31,7 @@ type Telemetry struct {
 	provider *sdktrace.TracerProvider
 	resource *resource.Resource
 	service  string
+	version  string
 	metrics  *metrics
 	store    *store
 	live     *live
@@ -67,6 +68,7 @@ func Setup(ctx context.Context, c Config) (*Telemetry, error) {
 	if t.resource, err = newResource(ctx, c); err != nil {
 		e.note("%s", err) // what could be found out is used
 	}
+	t.version, _ = build(c)
 	t.service = textOf(t.resource.Set(), semconv.ServiceNameKey)
 	t.live = newLive(t.service)
 	t.ended = newEndedSpans(t.takeOwn)

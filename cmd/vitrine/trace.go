@@ -22,6 +22,7 @@ type traceFlags struct {
 	*options
 	limit, width        int
 	reads, events, list bool
+	life                bool
 	color               string
 }
 
@@ -31,8 +32,9 @@ func traceCommand(o *options) *cobra.Command {
 		Use:   "trace [POD|CONTAINER|TRACEID]",
 		Short: "Draw where the time of a pod's calls went",
 		Long: `Draw the traces of a pod, a container, or of one trace id as waterfalls on one time axis:
-the call, its steps, and what the monitor and the launcher did for it. Without an
-argument, list the last traces.
+the call, its steps, and what the monitor and the launcher did for it; below them the
+life of each container, with what befell it: OOM kills, denials, stalls, lost log, the
+request that it end. Without an argument, list the last traces.
 
 A pod is namespace/name, a name or a uid; a container is namespace/pod/name or an id.
 Of ids and uids the first six digits are enough.`,
@@ -55,6 +57,7 @@ Of ids and uids the first six digits are enough.`,
 	c.Flags().IntVar(&f.width, "width", 0, "columns of the drawing (default: the terminal's, else 120)")
 	c.Flags().BoolVar(&f.reads, "reads", false, "also calls that only look, such as ContainerStatus")
 	c.Flags().BoolVar(&f.events, "events", false, "show events within steps")
+	c.Flags().BoolVar(&f.life, "life", true, "also the containers' lives, from the start of their program to its end")
 	c.Flags().BoolVar(&f.list, "list", false, "one line per trace instead of drawings")
 	c.Flags().StringVar(&f.color, "color", "auto", "auto, always or never")
 	return c
@@ -80,13 +83,17 @@ func (f *traceFlags) find(ctx context.Context, query string) ([]waterfall.Summar
 
 // draw shows every trace of a query, or the one of a trace id.
 func (f *traceFlags) draw(ctx context.Context, query string, w io.Writer) error {
+	lives, err := f.lives(ctx, query)
+	if err != nil {
+		return err
+	}
 	ids := []string{query}
 	if !isTraceID(query) {
 		found, err := f.find(ctx, query)
 		if err != nil {
 			return err
 		}
-		if len(found) == 0 {
+		if len(found) == 0 && len(lives) == 0 {
 			return fmt.Errorf("the node remembers no trace of %q (vitrine trace lists those it has)", query)
 		}
 		ids = ids[:0]
@@ -96,6 +103,9 @@ func (f *traceFlags) draw(ctx context.Context, query string, w io.Writer) error 
 	}
 	var traces []*waterfall.Trace
 	for _, id := range ids {
+		if len(lives) == 1 && lives[0].ID == id {
+			continue
+		}
 		t := &waterfall.Trace{}
 		if err := f.get(ctx, "/v1/traces/"+id, t); err != nil {
 			if len(ids) > 1 && strings.HasPrefix(err.Error(), "no trace") { // it gave way to newer ones meanwhile
@@ -106,14 +116,40 @@ func (f *traceFlags) draw(ctx context.Context, query string, w io.Writer) error 
 		traces = append(traces, t)
 	}
 	if f.json() {
-		return printJSON(w, traces)
+		return printJSON(w, append(traces, lives...))
 	}
 	width, terminal := terminalWidth(w)
 	if f.width > 0 {
 		width = f.width
 	}
 	color := f.color == "always" || f.color == "auto" && terminal && os.Getenv("NO_COLOR") == ""
-	return waterfall.Render(w, traces, waterfall.Options{Width: width, Color: color, Events: f.events})
+	o := waterfall.Options{Width: width, Color: color, Events: f.events}
+	if len(traces) > 0 {
+		if err := waterfall.Render(w, traces, o); err != nil {
+			return err
+		}
+	}
+	o.Events = true // what befell a container is what its life is drawn for
+	for i, life := range lives {
+		if i > 0 || len(traces) > 0 {
+			fmt.Fprintln(w)
+		}
+		// Each on an axis of its own: a life may be months, a start milliseconds.
+		if err := waterfall.Render(w, []*waterfall.Trace{life}, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lives are those of the containers that a query means, none for one that names no pod.
+func (f *traceFlags) lives(ctx context.Context, query string) ([]*waterfall.Trace, error) {
+	if !f.life {
+		return nil, nil
+	}
+	var lives []*waterfall.Trace
+	err := f.get(ctx, "/v1/lives?"+url.Values{"subject": {query}}.Encode(), &lives)
+	return lives, err
 }
 
 // isTraceID is true for 32 hexadecimal digits.

@@ -113,6 +113,19 @@ func tracesHandler(traces map[string]*waterfall.Trace) http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(t)
 	})
+	mux.HandleFunc("GET /v1/lives", func(w http.ResponseWriter, r *http.Request) {
+		lives := []*waterfall.Trace{}
+		if r.FormValue("subject") == "shop/web" {
+			begun := time.Date(2026, 11, 21, 9, 30, 0, int(65*time.Millisecond), time.UTC)
+			lives = append(lives, &waterfall.Trace{ID: strings.Repeat("a", 32), Spans: []waterfall.Span{{
+				ID: strings.Repeat("a", 16), Name: "container.life", Service: "vitrined", Start: begun.UnixNano(), End: begun.Add(3 * time.Hour).UnixNano(),
+				Attributes: map[string]any{"k8s.namespace.name": "shop", "k8s.pod.name": "web", "k8s.container.name": "app"},
+				Events:     []waterfall.Event{{Name: "container.oom", Time: begun.Add(time.Hour).UnixNano(), Attributes: map[string]any{"vitrine.oom.victim": "worker"}}},
+				Links:      []waterfall.Link{{TraceID: strings.Repeat("2", 32), SpanID: strings.Repeat("3", 16), Kind: "create"}},
+			}}})
+		}
+		_ = json.NewEncoder(w).Encode(lives)
+	})
 	return mux
 }
 
@@ -153,7 +166,11 @@ func TestTraceSpeaksWithTheRealRoom(t *testing.T) {
 	defer tel.Shutdown(context.Background())
 	ctx, outer := telemetry.Start(tel.Context(t.Context()), "lifecycle.run_sandbox", telemetry.KeyPodUID.String("abcdef-123"))
 	_, inner := telemetry.Start(ctx, "network.attach")
-	state := daemon(t, tel.APIHandler())
+	mux := http.NewServeMux()
+	mux.Handle("/v1/traces", tel.APIHandler())
+	mux.Handle("/v1/traces/", tel.APIHandler())
+	mux.HandleFunc("GET /v1/lives", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
+	state := daemon(t, mux)
 	out, problems, code := vitrine(t, "trace", "abcdef", "--state", state)
 	if code != 0 || !strings.Contains(out, "└─network.attach") || !strings.Contains(out, "…") {
 		t.Errorf("a step that is going on: code %d\n%s%s", code, out, problems)

@@ -23,6 +23,7 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
 	mux.HandleFunc("GET /v1/pulls", d.pulls)
 	mux.HandleFunc("GET /v1/why", d.why)
+	mux.HandleFunc("GET /v1/lives", d.lives)
 	mux.HandleFunc("GET /v1/history", d.history)
 	mux.HandleFunc("GET /v1/oom", d.oomKills)
 	mux.HandleFunc("GET /v1/top", d.top)

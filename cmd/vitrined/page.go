@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
-	"github.com/vitrine-runtime/vitrine/telemetry"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/page"
 	"github.com/vitrine-runtime/vitrine/telemetry/why"
@@ -93,9 +92,7 @@ func (d *daemon) nodePage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *daemon) podPage(w http.ResponseWriter, r *http.Request) {
-	evidence, err := d.telemetry.Evidence(r.Context(), r.FormValue("subject"), telemetry.Node{
-		Sandboxes: d.pods.Sandboxes, Containers: d.pods.Containers, Inspect: d.inspect,
-	})
+	evidence, err := d.telemetry.Evidence(r.Context(), r.FormValue("subject"), d.node())
 	switch {
 	case errors.Is(err, pod.ErrNotFound):
 		http.Error(w, err.Error(), http.StatusNotFound)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -22,14 +23,32 @@ const lookBound = time.Second
 
 // why answers GET /v1/why?subject=POD|CONTAINER|IMAGE with a why.Verdict.
 func (d *daemon) why(w http.ResponseWriter, r *http.Request) {
-	evidence, err := d.telemetry.Evidence(r.Context(), r.FormValue("subject"), telemetry.Node{
-		Sandboxes: d.pods.Sandboxes, Containers: d.pods.Containers, Inspect: d.inspect,
-	})
+	evidence, err := d.telemetry.Evidence(r.Context(), r.FormValue("subject"), d.node())
 	if err != nil {
 		refuse(w, err)
 		return
 	}
 	answer(w, why.Judge(evidence))
+}
+
+// lives answers GET /v1/lives?subject=… with the lives of the containers that it means,
+// each a waterfall.Trace of one span; see telemetry.Lives. Of a subject that has none, or
+// is not known, the list is empty.
+func (d *daemon) lives(w http.ResponseWriter, r *http.Request) {
+	lives, err := d.telemetry.Lives(r.Context(), r.FormValue("subject"), d.node())
+	if err != nil && !errors.Is(err, pod.ErrNotFound) {
+		refuse(w, err)
+		return
+	}
+	if lives == nil {
+		lives = []*telemetry.Trace{}
+	}
+	answer(w, lives)
+}
+
+// node is what the telemetry room asks about the pods that exist.
+func (d *daemon) node() telemetry.Node {
+	return telemetry.Node{Sandboxes: d.pods.Sandboxes, Containers: d.pods.Containers, Inspect: d.inspect}
 }
 
 // history answers GET /v1/history?subject=…: everything that is kept of it, or of
@@ -96,6 +115,7 @@ func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 		}
 	}
 	if m := stats.Memory; m != nil {
+		f.MemoryHigh, f.MajorFaults = m.HighEvents, m.MajorPageFaults
 		f.MemoryPeak, f.MemoryLimit, f.MemoryFailures, f.OOMKills = m.MaxUsage, m.Limit, m.FailCount, m.OOMKills
 		if m.PSI != nil {
 			f.MemoryStall = time.Duration(m.PSI.Some.Total)

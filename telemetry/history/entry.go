@@ -69,6 +69,32 @@ type Event struct {
 	Denial     *pod.Denial  `json:"denial,omitempty"`
 	Denials    []pod.Denial `json:"denials,omitempty"`
 	AllDenials int          `json:"allDenials,omitempty"`
+	// Life is set for container.exited.
+	Life *Life `json:"life,omitempty"`
+}
+
+// Life is what is known of a container's life beside its figures: what it followed
+// from, and what befell it.
+type Life struct {
+	Handler string `json:"handler,omitempty"`
+	// Created and Started are the W3C trace contexts of the requests that made and
+	// started it; empty where there was none.
+	Created string `json:"created,omitempty"`
+	Started string `json:"started,omitempty"`
+	// Previous is the id of the attempt before it.
+	Previous string `json:"previous,omitempty"`
+	// Kills are the last pod.MaxKills OOM kills of AllKills.
+	Kills    []pod.OOMKill `json:"kills,omitempty"`
+	AllKills uint64        `json:"allKills,omitempty"`
+	Stop     *pod.Stop     `json:"stop,omitempty"`
+}
+
+// LifeOf takes from a container's record what its life needs.
+func LifeOf(c pod.Container) *Life {
+	return &Life{
+		Handler: c.Handler, Created: c.Traceparent, Started: c.StartTraceparent, Previous: string(c.Previous),
+		Kills: c.Evidence.Kills, AllKills: c.Evidence.OOMKills, Stop: c.Evidence.Stop,
+	}
 }
 
 // MaxDenials bounds the denials that an entry keeps.
@@ -93,13 +119,19 @@ type Figures struct {
 	CPUStall    time.Duration `json:"cpuStall,omitempty"`
 	MemoryStall time.Duration `json:"memoryStall,omitempty"`
 	IOStall     time.Duration `json:"ioStall,omitempty"`
+	// RunDelay is how long processes that still run waited for a CPU that others used,
+	// the longest of them: of a container that has ended it is not known.
+	RunDelay time.Duration `json:"runDelay,omitempty"`
 	// Memory figures are bytes; MemoryFailures counts charges refused at the limit.
 	MemoryPeak     uint64 `json:"memoryPeak,omitempty"`
 	MemoryLimit    uint64 `json:"memoryLimit,omitempty"`
 	MemoryFailures uint64 `json:"memoryFailures,omitempty"`
-	OOMKills       uint64 `json:"oomKills,omitempty"`
-	Threads        uint64 `json:"threads,omitempty"`
-	ThreadLimit    uint64 `json:"threadLimit,omitempty"`
+	// MemoryHigh counts the times above memory.high, MajorFaults pages read from disk.
+	MemoryHigh  uint64 `json:"memoryHigh,omitempty"`
+	MajorFaults uint64 `json:"majorFaults,omitempty"`
+	OOMKills    uint64 `json:"oomKills,omitempty"`
+	Threads     uint64 `json:"threads,omitempty"`
+	ThreadLimit uint64 `json:"threadLimit,omitempty"`
 	// ThreadFailures counts forks that a limit of tasks refused.
 	ThreadFailures uint64 `json:"threadFailures,omitempty"`
 	// Execs are the commands run in the container, probes among them.
@@ -110,8 +142,14 @@ type Figures struct {
 
 // Execs counts commands that were run in a container with ExecSync.
 type Execs struct {
-	Count    int           `json:"count,omitempty"`
-	Failed   int           `json:"failed,omitempty"`
+	Count int `json:"count,omitempty"`
+	// Failed could not be run or did not end in time, NonZero ended with another code
+	// than 0, which is how a probe fails.
+	Failed  int `json:"failed,omitempty"`
+	NonZero int `json:"nonZero,omitempty"`
+	// Streak are the last of them one after the other that failed or ended with another
+	// code than 0.
+	Streak   int           `json:"streak,omitempty"`
 	Timeouts int           `json:"timeouts,omitempty"`
 	Total    time.Duration `json:"total,omitempty"`
 	Longest  time.Duration `json:"longest,omitempty"`
@@ -145,6 +183,7 @@ func FromEvent(e pod.Event) Entry {
 		if all := c.Evidence.Denials; e.Kind == pod.ContainerExited {
 			entry.Event.Denials = all[:min(len(all), MaxDenials)]
 			entry.Event.AllDenials = len(all) + int(min(c.Evidence.DenialsLost, 1<<30))
+			entry.Event.Life = LifeOf(*c)
 		}
 	}
 	return entry

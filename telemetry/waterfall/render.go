@@ -173,7 +173,11 @@ func (p *painter) line(s Span, parentService, tree, below string) {
 		fmt.Fprintf(p.w, "%s%s\n", indent, p.paint(color, printable(why)))
 	}
 	for _, l := range s.Links {
-		fmt.Fprintf(p.w, "%s↳ see trace %s\n", indent, printable(l.TraceID))
+		kind := l.Kind
+		if kind != "" {
+			kind += ": "
+		}
+		fmt.Fprintf(p.w, "%s↳ %ssee trace %s\n", indent, printable(kind), printable(l.TraceID))
 	}
 	for _, e := range s.Events {
 		if p.Events && e.Name != "exception" {

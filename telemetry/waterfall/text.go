@@ -94,7 +94,7 @@ func names(t *Trace) map[string]string {
 func label(s Span, parentService string, containers map[string]string) string {
 	var b strings.Builder
 	b.WriteString(ShortName(s.Name))
-	if s.Kind == "server" {
+	if s.Kind == "server" || parentService == "" {
 		subject := cmp.Or(s.Text("k8s.container.name"), containers[s.Text("container.id")])
 		if subject == "" && strings.HasSuffix(s.Name, "Image") {
 			subject = s.Text("container.image.name")

@@ -60,6 +60,9 @@ type Event struct {
 type Link struct {
 	TraceID string `json:"traceId"`
 	SpanID  string `json:"spanId"`
+	// Kind says what the other span is to this one, as in vitrine.link.kind; empty:
+	// whoever reported it did not say.
+	Kind string `json:"kind,omitempty"`
 }
 
 // Duration of the span; never negative.

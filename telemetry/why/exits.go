@@ -87,12 +87,12 @@ func (c Container) end(grace time.Duration) Fact {
 		return fact("seccomp.denied", 0.95, "%s was killed by SIGSYS%s: it made a system call that its seccomp profile forbids%s", c.Name, lived, message)
 	case strings.Contains(x.Message, "OOM-killed") || c.Figures.OOMKills > 0:
 		return fact("oom.child", 0.88, "%s ended with %d%s, and %d of its processes were killed by the OOM killer%s", c.Name, x.Code, lived, max(c.Figures.OOMKills, 1), message)
-	case signal == syscall.SIGKILL && c.Stopped && c.Figures.Execs.Failed > 0:
+	case c.Stopped && c.probed() > 0:
 		cause := "probe.failed"
 		if c.Figures.Execs.Timeouts > 0 {
 			cause = "probe.timeout"
 		}
-		return fact(cause, 0.3, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.Figures.Execs.Failed)
+		return fact(cause, 0.3, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.probed())
 	case signal == syscall.SIGKILL && c.Stopped && grace > 0:
 		return fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed %s later, when the grace period was over%s", c.Name, waterfall.Duration(grace), message)
 	case c.Stopped && (signal != 0 || x.Code != 0 && x.Code >= 128):
@@ -115,6 +115,16 @@ func (c Container) end(grace time.Duration) Fact {
 		return fact("exit.code", 0.55, "%s exited with %d by itself%s%s", c.Name, x.Code, lived, message)
 	}
 	return fact("completed", 0.1, "%s exited with 0%s", c.Name, lived)
+}
+
+// probed counts the commands that may be why kubelet stopped a container: those that
+// could not be run or took too long, and the last ones that said no.
+func (c Container) probed() int {
+	x := c.Figures.Execs
+	if x.Streak > 0 && x.NonZero > 0 {
+		return max(x.Streak, x.Failed)
+	}
+	return x.Failed
 }
 
 var signalNames = map[syscall.Signal]string{

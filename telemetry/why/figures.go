@@ -19,19 +19,8 @@ func figures(e *Evidence) []Fact {
 		}
 		f := c.Figures
 		life := c.life(e.Now)
-		if f.Periods >= 10 {
-			share := float64(f.ThrottledPeriods) / float64(f.Periods)
-			add("cgroup", "cpu.throttled", ramp(share, 0.2, 0.8, 0.3, 0.7),
-				"%s stood still for its CPU limit in %.0f %% of its periods, %s in all, using %s of CPU", c.Name, share*100, waterfall.Duration(f.Throttled), waterfall.Duration(f.CPU))
-		}
-		for _, p := range []struct {
-			cause, what string
-			stall       time.Duration
-		}{{"cpu.pressure", "a CPU", f.CPUStall}, {"memory.pressure", "memory to be reclaimed", f.MemoryStall}, {"io.pressure", "the disk", f.IOStall}} {
-			if life >= time.Second && p.stall >= time.Second {
-				share := float64(p.stall) / float64(life)
-				add("cgroup", p.cause, ramp(share, 0.3, 0.9, 0.2, 0.5), "%s waited for %s in %.0f %% of its life (%s)", c.Name, p.what, share*100, waterfall.Duration(p.stall))
-			}
+		for _, s := range Stalls(f, life) {
+			add("cgroup", s.Cause, s.Weight, "%s %s", c.Name, s.Text)
 		}
 		if f.ThreadFailures > 0 {
 			add("cgroup", "pids.limit", 0.75, "%s could not fork %d times: a limit of tasks was reached", c.Name, f.ThreadFailures)
@@ -126,6 +115,12 @@ func commands(e *Evidence) []Fact {
 		case x.Failed > 0:
 			f.Cause, f.Weight = "probe.failed", 0.45
 			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, could not be run", x.Failed, x.Count, c.Name)
+		case x.Streak > 0:
+			f.Cause, f.Weight = "probe.failed", 0.3+0.2*min(1, float64(x.Streak)/3)
+			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, ended with another code than 0, the last %d of them one after the other", x.NonZero, x.Count, c.Name, x.Streak)
+		case x.NonZero*2 >= x.Count:
+			f.Cause, f.Weight = "probe.failed", 0.2
+			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, ended with another code than 0; the last did not", x.NonZero, x.Count, c.Name)
 		case mean >= slow:
 			f.Cause, f.Weight = "probe.slow", 0.3
 			f.Text = fmt.Sprintf("%d commands in %s, probes among them, took %s each, the longest %s", x.Count, c.Name, waterfall.Duration(mean), waterfall.Duration(x.Longest))

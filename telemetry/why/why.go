@@ -24,9 +24,11 @@ import (
 
 // Evidence is what is known about a pod, or about one container of it.
 type Evidence struct {
-	// Pod is namespace/name; Container is the one that is asked about, empty for all.
-	Pod, Container string
-	Now            time.Time
+	// Pod is namespace/name, or the image that is asked about; Container is the one that
+	// is asked about, empty for all. The others are empty where there is no pod.
+	Pod, Container       string
+	Namespace, Name, UID string
+	Now                  time.Time
 	// Traces are calls about the pod and pulls of its images, whole or their key steps.
 	Traces []*waterfall.Trace
 	// Begun are operations that have begun, ended or not.
@@ -76,6 +78,11 @@ type Container struct {
 	LogBytes, LogDropped int64
 	// LogPath is where its log is, or was; empty: discarded, or not known.
 	LogPath string
+	// Denials are what it was refused, of AllDenials different things.
+	Denials    []pod.Denial
+	AllDenials int
+	// Life is what else befell it, and what it followed from.
+	Life history.Life
 }
 
 // Fact is one piece of evidence.

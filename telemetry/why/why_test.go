@@ -135,6 +135,28 @@ var cases = []struct {
 	{"throttling explains the probes' timeouts less than they do themselves", "probe.timeout", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
 		c.Figures = history.Figures{Periods: 1000, ThrottledPeriods: 300, Throttled: 20 * time.Second, Execs: history.Execs{Count: 10, Failed: 4, Timeouts: 4, Longest: 5 * time.Second, Total: 20 * time.Second}}
 	})}}},
+	{"reclaim above memory.high", "memory.pressure", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{MemoryHigh: 30000}
+	})}}},
+	{"a neighbour that takes the CPU", "cpu.pressure", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{RunDelay: 40 * time.Second}
+	})}}},
+	{"pressure of a CPU that its own limit makes is throttling", "cpu.throttled", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Periods: 600, ThrottledPeriods: 540, Throttled: 50 * time.Second, CPUStall: 51 * time.Second}
+	})}}},
+	{"what every life has is no stall", "none", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Periods: 600, ThrottledPeriods: 20, Throttled: time.Second, MemoryHigh: 5, MemoryFailures: 100, MajorFaults: 300, IOStall: 2 * time.Second, RunDelay: 2 * time.Second}
+	})}}},
+	{"a probe that says no", "probe.failed", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Execs: history.Execs{Count: 9, NonZero: 4, Streak: 3}}
+	})}}},
+	{"a command that said no once and since then yes", "none", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Execs: history.Execs{Count: 9, NonZero: 1}}
+	})}}},
+	{"stopped because its probe said no", "probe.failed", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 143, Signal: 15, Reason: "Error"}, func(c *why.Container) {
+			c.Stopped, c.Figures.Execs = true, history.Execs{Count: 3, NonZero: 3, Streak: 3}
+		})}}},
 	{"an operation cut off", "daemon.restarted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app"}},
 		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(2000), Boot: "a"}}}},
 	{"the node was booted again", "node.rebooted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app", Ended: true}},
