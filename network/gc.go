@@ -147,6 +147,16 @@ func unknownCommand(err error) bool {
 	return errors.As(err, &failure) && failure.Cause == nil && !tellsStatus(failure.Code)
 }
 
+// leaseWriting is how long a lease may be without its owner: host-local makes the file and
+// writes it at once. An older one is what a power cut left of it.
+const leaseWriting = time.Minute
+
+// young says that the file was changed within leaseWriting, or is gone.
+func young(path string) bool {
+	info, err := os.Stat(path)
+	return err != nil || time.Since(info.ModTime()) < leaseWriting
+}
+
 // sweepLeases removes the embedded default's leases whose sandbox has no attachment. A
 // lease is a file named as its address; its first line is the sandbox's id. An
 // attachment's file is there before its lease and goes after it.
@@ -175,7 +185,7 @@ func (n *Network) sweepLeases() error {
 		}
 		owner, _, _ := strings.Cut(string(raw), "\n")
 		owner = strings.TrimSpace(owner)
-		if owner == "" {
+		if owner == "" && young(path) {
 			continue // host-local is writing it
 		}
 		if checkID(owner) == nil {

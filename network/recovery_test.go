@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -118,6 +119,12 @@ func TestGCReleasesWhatNobodyKeepsAndNothingElse(t *testing.T) {
 	if err := os.WriteFile(orphan, []byte("nobody\r\neth0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// One whose content is lost, and one that is just being written.
+	empty, begun := filepath.Join(filepath.Dir(orphan), "10.1.1.2"), filepath.Join(filepath.Dir(orphan), "10.1.1.3")
+	long := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.Chtimes(empty, long, long), os.WriteFile(begun, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	again, err := New(t.Context(), n.config) // the daemon restarts
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +134,8 @@ func TestGCReleasesWhatNobodyKeepsAndNothingElse(t *testing.T) {
 	if err := again.GC(t.Context(), []AttachRequest{kept}); err != nil {
 		t.Fatal(err)
 	}
-	if got := leases(t, n, n.config.Bridge); got != 4 {
-		t.Errorf("%d addresses are leased, want two of the kept pod and two of the newcomer", got)
+	if got := leases(t, n, n.config.Bridge); got != 5 {
+		t.Errorf("%d addresses are leased, want two of the kept pod, two of the newcomer, and the one being written", got)
 	}
 	serve(t, newcomer.NetNS, ":80", "newcomer")
 	mustAsk(t, "", net.JoinHostPort(newcomer.Status.IPs[0], "80"), "newcomer")
