@@ -199,7 +199,7 @@ func answer() proto.Message { return &runtime.GetEventsRequest{} }
 func TestEveryMethodAnswersAnEmptyRequest(t *testing.T) {
 	k := newKubelet(t)
 	later := map[string]bool{
-		"CheckpointContainer": true, "CheckpointPod": true, "RestorePod": true,
+		"CheckpointPod": true, "RestorePod": true,
 	}
 	check := func(name string, err error) {
 		code := status.Code(err)

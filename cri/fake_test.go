@@ -298,6 +298,16 @@ func (n *node) runs(id string) (pod.Container, error) {
 	return c, err
 }
 
+// CheckpointContainer is that of a host without criu.
+func (n *node) CheckpointContainer(_ context.Context, id, _ string, _ time.Duration) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := find(n.containers, "container", id); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: checkpoints need criu", pod.ErrUnsupported)
+}
+
 func (n *node) ReopenLog(_ context.Context, id string) error {
 	_, err := n.runs(id)
 	return err

@@ -14,11 +14,6 @@ func unimplemented(what string) error {
 	return status.Errorf(codes.Unimplemented, "this version of vitrine does not %s", what)
 }
 
-// CheckpointContainer is not offered.
-func (s *runtimeService) CheckpointContainer(context.Context, *runtime.CheckpointContainerRequest) (*runtime.CheckpointContainerResponse, error) {
-	return nil, unimplemented("checkpoint containers")
-}
-
 // CheckpointPod is not offered.
 func (s *runtimeService) CheckpointPod(context.Context, *runtime.CheckpointPodRequest) (*runtime.CheckpointPodResponse, error) {
 	return nil, unimplemented("checkpoint pods")

@@ -36,6 +36,7 @@ type Pods interface {
 	ContainersOf(sandbox pod.ID) []pod.Container
 	UpdateResources(ctx context.Context, id string, resources *runtime.LinuxContainerResources) error
 	ReopenLog(ctx context.Context, id string) error
+	CheckpointContainer(ctx context.Context, id, location string, timeout time.Duration) error
 
 	ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (lifecycle.ExecResult, error)
 	Exec(ctx context.Context, id string, request lifecycle.ExecRequest) (exit int32, err error)

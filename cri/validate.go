@@ -40,6 +40,11 @@ func validate(request any) error {
 		if r.GetLinux() == nil {
 			return missing("linux")
 		}
+	case *runtime.CheckpointContainerRequest:
+		if r.GetTimeout() < 0 {
+			return invalid("timeout", "%d is negative", r.GetTimeout())
+		}
+		return validatePlace("location", r.GetLocation())
 	case *runtime.ExecSyncRequest:
 		if r.GetTimeout() < 0 {
 			return invalid("timeout", "%d is negative", r.GetTimeout())
@@ -58,6 +63,17 @@ func validate(request any) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// validatePlace checks a path on the host that is written to or read.
+func validatePlace(field, value string) error {
+	switch {
+	case value == "":
+		return missing(field)
+	case !path.IsAbs(value) || escapes(value) || control(value) || path.Clean(value) != strings.TrimSuffix(value, "/"):
+		return invalid(field, "%.200q is not a plain absolute path", value)
 	}
 	return nil
 }

@@ -28,6 +28,12 @@ const (
 	// OpWatch puts a new keeper in the place of one that was killed, with the streams of
 	// the container; for shims only. It answers with the keeper's PID.
 	OpWatch Op = "watch"
+	// OpCheckpoint writes the processes of a running container into Criu.Images, as
+	// criu(8) does, and lets them go on. A container whose cgroup was frozen stays frozen.
+	OpCheckpoint Op = "checkpoint"
+	// OpRestore is OpCreate with processes from Criu.Images in the place of a new init:
+	// they are complete and stopped, none has run. OpStart with Criu set lets them go.
+	OpRestore Op = "restore"
 	// OpFeatures says what the runtime and the kernel under it can do, in
 	// Reply.Features. It needs neither ID nor Bundle.
 	OpFeatures Op = "features"
@@ -76,8 +82,20 @@ type Request struct {
 	Runtime Runtime `json:"runtime"`
 	// Process is the OCI process of OpExec, as JSON.
 	Process Document `json:"process,omitempty"`
+	// Criu is for OpCheckpoint, OpRestore, and OpStart of what was restored.
+	Criu *Criu `json:"criu,omitempty"`
 	// SeccompCache is a directory of compiled filters, empty for none.
 	SeccompCache string `json:"seccompCache,omitempty"`
+}
+
+// Criu is what checkpoints are made with. All paths are absolute.
+type Criu struct {
+	// Path is the program. Its name is criu, by which libcontainer and OCI runtimes look for it.
+	Path string `json:"path"`
+	// Images is the directory of the processes' state; it exists.
+	Images string `json:"images"`
+	// Work is a directory for criu's own log and statistics; it exists.
+	Work string `json:"work"`
 }
 
 // Document is JSON that is passed on unread. It is json.RawMessage without the

@@ -10,7 +10,8 @@ import (
 // PID and without an Error means that the launcher died; its caller says so.
 type Reply struct {
 	// PID is the process that was started, in the caller's pid namespace; 0 for
-	// OpStart and OpDelete.
+	// OpDelete, and for OpStart except of a restored container: its init executes
+	// nothing by which its caller could see that it was let go.
 	PID int
 	// Steps are what the launcher did and when, in order of their start.
 	Steps []Step

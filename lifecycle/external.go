@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -49,6 +50,9 @@ func runLauncher(ctx context.Context, path, request string) (launch.Reply, error
 	cmd := exec.CommandContext(ctx, path, request)
 	cmd.Env = append(os.Environ(), launch.Environ()...)
 	cmd.ExtraFiles = []*os.File{w} // becomes launch.ReplyFD
+	// What the launcher has started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return launch.Reply{}, fmt.Errorf("run launcher: %w", err)

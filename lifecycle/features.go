@@ -17,8 +17,8 @@ type Feature struct {
 	Consequence string
 }
 
-// Features asks the kernel; it changes nothing.
-func Features() []Feature {
+// Features asks the kernel, and criu of the configuration; it changes nothing.
+func Features(config Config) []Feature {
 	status, _ := os.ReadFile("/proc/self/status")
 	bounding := statusHex(status, "CapBnd")
 	has := func(capability uint) bool { return bounding&(1<<capability) != 0 }
@@ -43,6 +43,7 @@ func Features() []Feature {
 		line("openat2", openat2Works(), "files of images are read inside their root", "no container can be made: Linux 5.6 is needed"),
 		line("mount_setattr", syscallExists(unix.SYS_MOUNT_SETATTR), "mounts can be recursively read-only and idmapped", "recursive read-only mounts are refused: Linux 5.12 is needed"),
 		line("overlayfs", fileContains("/proc/filesystems", "\toverlay\n"), "images are mounted in layers", "no container can be made"),
+		criuFeature(config.CriuPath),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,10 @@ type Config struct {
 	// MonitorOOMScoreAdj protects monitors from the OOM killer; 0 means -999,
 	// clamped to what the daemon may set.
 	MonitorOOMScoreAdj int `toml:"monitor_oom_score_adj"`
+	// CriuPath is the program criu that checkpoints are made with, an absolute path that ends
+	// in /criu; empty means the one in PATH. Where there is none, or it does not work on
+	// this kernel, checkpoints are refused and all else works.
+	CriuPath string `toml:"criu_path"`
 	// HooksDir holds OCI hooks that every container gets, JSON in the format of
 	// oci-hooks(5); empty means none.
 	HooksDir string `toml:"hooks_dir"`
@@ -92,6 +97,7 @@ type Manager struct {
 	hub        *hub
 	ops        *operations
 	probes     probes
+	criu       criuProbe
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc
@@ -115,6 +121,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	config.DefaultHandler = cmp.Or(config.DefaultHandler, native)
 	if _, err := config.handler(config.DefaultHandler); err != nil {
 		return nil, fmt.Errorf("default_handler: %w", err)
+	}
+	if p := config.CriuPath; p != "" && (!filepath.IsAbs(p) || filepath.Base(p) != "criu") {
+		return nil, fmt.Errorf("%w: criu_path %q is no absolute path of a program named criu, the name by which runtimes look for it", pod.ErrInvalid, p)
 	}
 	for name, h := range config.Handlers {
 		if err := h.check(); err != nil {

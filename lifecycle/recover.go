@@ -39,6 +39,10 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 	m.reconnect(ctx, monitors)
 	m.sweep(ctx, damaged, monitors)
 	m.finishInterrupted(ctx, monitors)
+	for _, e := range m.index.allContainers() {
+		c := *e.value.Load()
+		m.persist(ctx, "end an interrupted checkpoint", c.ID, func(ctx context.Context) error { return m.finishCheckpoint(ctx, c) })
+	}
 	m.followWitness()
 	slog.InfoContext(ctx, "recovered", "sandboxes", len(sandboxes), "containers", len(containers), "damaged", len(damaged))
 	return nil

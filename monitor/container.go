@@ -194,7 +194,7 @@ func (c *container) startByLauncher() {
 		c.starter = nil
 		switch {
 		case c.state != starting:
-			c.overtaken(reply.Error)
+			c.overtaken(reply)
 		case reply.Error != nil:
 			c.notStarted(reply.Error)
 		default:
@@ -210,8 +210,9 @@ func (c *container) startByLauncher() {
 
 // overtaken answers a start of which the runtime told only after the container had
 // ended: a short program is done before its runtime is. The end is on record by now.
-func (c *container) overtaken(err *launch.Error) {
-	if err == nil && !c.executed(c.after) {
+func (c *container) overtaken(reply launch.Reply) {
+	err := reply.Error
+	if err == nil && reply.PID == 0 && !c.executed(c.after) {
 		err = c.neverExecuted(c.exit.Status)
 	}
 	if err == nil {

@@ -14,9 +14,9 @@ import (
 
 // hostFeatures asks every room what it can and cannot do on this host; programs are the
 // eBPF room's answer.
-func hostFeatures(programs []ebpf.Feature) []api.Feature {
+func hostFeatures(runtime lifecycle.Config, programs []ebpf.Feature) []api.Feature {
 	var all []api.Feature
-	for _, f := range lifecycle.Features() {
+	for _, f := range lifecycle.Features(runtime) {
 		all = append(all, api.Feature{Feature: f.Name, OK: f.OK, Consequence: f.Consequence, Room: "lifecycle"})
 	}
 	for _, f := range cgroup.Features() {

@@ -80,7 +80,11 @@ func command() *cobra.Command {
 		Short: "Say what this host can and cannot do, one line per kernel feature",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printFeatures(cmd.OutOrStdout(), hostFeatures(ebpf.Features()))
+			config, err := loadConfig(flags)
+			if err != nil {
+				return err
+			}
+			return printFeatures(cmd.OutOrStdout(), hostFeatures(config.Runtime, ebpf.Features()))
 		},
 	})
 	return root

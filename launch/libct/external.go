@@ -40,7 +40,15 @@ func (j *job) runExternal() (reply launch.Reply, err error) {
 	switch j.request.Op {
 	case launch.OpCreate:
 		reply.PID, err = x.create()
+	case launch.OpCheckpoint:
+		err = x.checkpoint()
+	case launch.OpRestore:
+		reply.PID, err = x.restore()
 	case launch.OpStart:
+		if j.request.Criu != nil {
+			reply.PID, err = x.resume()
+			break
+		}
 		err = x.command("start")
 	case launch.OpExec:
 		reply.PID, err = x.exec()
@@ -61,7 +69,11 @@ func (x *external) create() (int, error) {
 		return 0, invalid("libct.spec", err)
 	}
 	x.line.end("libct.spec")
-	pid, err := x.withProcess(spec.Process, "create", "--bundle", x.request.Bundle)
+	return x.orNothing(x.withProcess(spec.Process, "create", "--bundle", x.request.Bundle))
+}
+
+// orNothing passes on what making a container gave and, when that failed, removes what is left.
+func (x *external) orNothing(pid int, err error) (int, error) {
 	if err != nil {
 		if undo := x.command("delete", "--force"); undo != nil && !saysAbsent(undo.Error()) {
 			err = errors.Join(err, fmt.Errorf("undo create: %w", undo))
@@ -205,7 +217,7 @@ func loggedError(path string) (text string) {
 // externalMessage puts the runtime's name before its words, without the fillers.
 func externalMessage(path, text string) string {
 	name := filepath.Base(path)
-	for _, sub := range []string{"create", "start", "exec", "delete"} {
+	for _, sub := range []string{"create", "start", "exec", "delete", "checkpoint", "restore"} {
 		text = strings.TrimPrefix(text, name+" "+sub+" failed: ")
 	}
 	text = clean(text)

@@ -63,7 +63,15 @@ func (j *job) runNative() (reply launch.Reply, err error) {
 		err = j.remove()
 	case launch.OpFeatures:
 		reply.Features, err = j.features()
+	case launch.OpCheckpoint:
+		err = j.checkpoint()
+	case launch.OpRestore:
+		reply.PID, err = j.restore()
 	case launch.OpStart:
+		if j.request.Criu != nil {
+			reply.PID, err = j.resume()
+			break
+		}
 		err = invalid("launch.request", errors.New("a native container is started through its exec fifo"))
 	default:
 		err = invalid("launch.request", fmt.Errorf("unknown operation %q", j.request.Op))
