@@ -103,6 +103,9 @@ func (r Reply) Append(buf []byte) []byte {
 // maxSteps bounds what ParseReply keeps.
 const maxSteps = 256
 
+// commonSteps is room for those of most replies.
+const commonSteps = 16
+
 // ErrReply is returned for bytes that are no complete reply.
 var ErrReply = errors.New("launcher's reply is cut off or malformed")
 
@@ -132,6 +135,9 @@ func ParseReply(text string) (Reply, error) {
 			end, err2 := strconv.ParseInt(to, 10, 64)
 			if err1 != nil || err2 != nil || len(r.Steps) == maxSteps {
 				return r, ErrReply
+			}
+			if r.Steps == nil { // each size of object costs a monitor a page or two
+				r.Steps = make([]Step, 0, commonSteps)
 			}
 			r.Steps = append(r.Steps, Step{Name: name, Start: start, End: end})
 		case "features":

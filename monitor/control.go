@@ -48,14 +48,14 @@ func (s *socket) listen() error {
 		return err
 	}
 	mask := syscall.Umask(0o177)
-	err = syscall.Bind(fd, &syscall.SockaddrUnix{Name: wire.CtlFile})
+	e := address(syscall.SYS_BIND, fd, newPath(wire.CtlFile))
 	syscall.Umask(mask)
-	if err == nil {
-		err = syscall.Listen(fd, 16)
+	if e == 0 {
+		e = errno(syscall.Listen(fd, 16))
 	}
-	if err != nil {
+	if e != 0 {
 		syscall.Close(fd)
-		return err
+		return e
 	}
 	s.listener = fd
 	s.m.watch(fd, syscall.EPOLLIN, s)

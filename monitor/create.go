@@ -5,7 +5,6 @@ import (
 	"syscall"
 
 	"github.com/vitrine-runtime/vitrine/launch"
-	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
@@ -36,7 +35,7 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 	}
 	protect(m.config.OOMScoreAdj)
 	m.report.configure()
-	log, err := logfile.OpenBelow(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine)
+	log, err := m.room.log.OpenBelow(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine)
 	if err != nil {
 		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
 	}

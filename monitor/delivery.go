@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 	"github.com/vitrine-runtime/vitrine/monitor/otlp"
 )
 
@@ -33,7 +34,7 @@ func (d *delivery) queueSpans(res *otlp.Resource, spans []otlp.Span) {
 	if d.queue == nil {
 		d.queue = mapBuffer(queueSize)[:0]
 	}
-	encoded := otlp.AppendTraces(nil, res, spans)
+	encoded := otlp.AppendTraces(d.m.draft, res, spans)
 	if len(d.queue)+len(encoded) > queueSize {
 		d.keep(encoded, uint64(len(spans)))
 		return
@@ -123,7 +124,7 @@ func (d *delivery) dequeue() {
 // release gives the queue's memory back when it is empty.
 func (d *delivery) release() {
 	if len(d.queue) == 0 && cap(d.queue) > 0 {
-		giveBack(d.queue[:cap(d.queue)])
+		logfile.Release(d.queue[:cap(d.queue)])
 	}
 	d.exchange.release()
 }

@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
+
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 )
 
 // exchange is one POST at a time to the daemon's OTLP receiver, within the loop.
@@ -44,7 +47,7 @@ func (x *exchange) begin(path string, body []byte) {
 	x.sock = fd
 	if len(x.room) < exchangeHead+len(body) {
 		if x.room != nil {
-			syscall.Munmap(x.room)
+			logfile.Unmap(x.room)
 		}
 		x.room = mapBuffer(max(queueSize, len(body)) + exchangeHead)
 	}
@@ -58,21 +61,35 @@ func (x *exchange) begin(path string, body []byte) {
 // connect opens the stream socket at path, which may be longer than an address can be.
 func connect(path string) (int, syscall.Errno) {
 	i := strings.LastIndexByte(path, '/')
-	dir, err := syscall.Open(path[:i+1], oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, errno(err)
+	dir, e := newPath(path[:i+1]).open(oPath | syscall.O_DIRECTORY)
+	if e != 0 {
+		return -1, e
 	}
 	defer syscall.Close(dir)
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, errno(err)
 	}
-	name := "/proc/self/fd/" + strconv.Itoa(dir) + path[i:]
-	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
+	if e := address(syscall.SYS_CONNECT, fd, newPath("/proc/self/fd/").addInt(dir).add(path[i:])); e != 0 {
 		syscall.Close(fd)
-		return -1, errno(err)
+		return -1, e
 	}
 	return fd, 0
+}
+
+// address makes the call, connect or bind, with a unix socket and its path.
+func address(call uintptr, fd int, name *path) syscall.Errno {
+	var addr syscall.RawSockaddrUnix
+	if name.n >= len(addr.Path) {
+		return syscall.EINVAL
+	}
+	addr.Family = syscall.AF_UNIX
+	for i, b := range name.text[:name.n] {
+		addr.Path[i] = int8(b)
+	}
+	size := int(unsafe.Offsetof(addr.Path)) + name.n + 1
+	_, _, e := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&addr)), uintptr(size))
+	return e
 }
 
 // ready writes the request and reads the status line.
@@ -110,6 +127,6 @@ func (x *exchange) end(ok bool) {
 // release gives the memory back when nothing is under way.
 func (x *exchange) release() {
 	if x.sock < 0 {
-		giveBack(x.room)
+		logfile.Release(x.room)
 	}
 }

@@ -97,7 +97,10 @@ type coded interface {
 
 func (f *fields) message(num int, v coded) {
 	if !f.reading {
-		f.buf = wire.AppendBytes(f.buf, num, v.Append(nil))
+		var mark int
+		f.buf, mark = wire.Open(f.buf, num)
+		f.buf = v.Append(f.buf)
+		wire.Shut(f.buf, mark)
 	} else if got, ok := f.find(num); ok {
 		if err := v.Parse(got.Bytes); err != nil {
 			f.err = err
@@ -130,14 +133,18 @@ func list[T any](f *fields, num int, all *[]*T, part func(*fields, *T)) {
 }
 
 func (f *fields) sub(num int, buf []byte, part func(*fields)) {
-	g := fields{reading: f.reading, buf: buf}
+	if !f.reading {
+		var mark int
+		f.buf, mark = wire.Open(f.buf, num)
+		part(f)
+		wire.Shut(f.buf, mark)
+		return
+	}
+	g := fields{reading: true, buf: buf}
 	part(&g)
 	f.fds = append(f.fds, g.fds...)
 	if f.err == nil {
 		f.err = g.err
-	}
-	if !f.reading {
-		f.buf = append(wire.AppendHeader(f.buf, num, len(g.buf)), g.buf...)
 	}
 }
 

@@ -79,7 +79,7 @@ func (j *journalSink) open() bool {
 	if path == "" {
 		path = journalSocket
 	}
-	if syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}) != nil {
+	if address(syscall.SYS_CONNECT, fd, newPath(path)) != 0 {
 		syscall.Close(fd)
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 )
 
 // maxReply bounds a launcher's reply in bytes; it goes on to the daemon in one packet.
@@ -153,7 +154,7 @@ func (r *run) finish(reply launch.Reply) {
 	r.done(r, reply)
 	closeFD(&r.master)
 	if r.text != nil {
-		syscall.Munmap(r.text[:cap(r.text)])
+		logfile.Unmap(r.text[:cap(r.text)])
 		r.text = nil
 	}
 }

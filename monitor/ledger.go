@@ -89,7 +89,7 @@ func (j *ledger) create() {
 
 // open maps the ledger behind fd.
 func (j *ledger) open(fd, size int) error {
-	file, err := syscall.Mmap(fd, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	file, err := mapFile(fd, size)
 	if err != nil {
 		return err
 	}

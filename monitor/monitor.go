@@ -7,11 +7,15 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/monitor/logfile"
+	_ "github.com/vitrine-runtime/vitrine/monitor/stack" // before anything else
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
 // scratchSize is the size of one read; larger ones are slower (measured).
 const scratchSize = 64 << 10
+
+// draftSize is the size of what is encoded at once, mostly; more goes to the heap.
+const draftSize = 128 << 10
 
 // idleAfter is how long after the last output the buffers are given back and an
 // unended line is written, in milliseconds.
@@ -60,6 +64,7 @@ type monitor struct {
 	loop
 	config  wire.Config
 	scratch []byte // scratchSize, for what is handled at once
+	draft   []byte // empty, with room for draftSize: where states and spans are encoded
 	log     *logfile.Writer
 	streams [2]stream
 	stdin   stdin
@@ -87,6 +92,8 @@ type monitor struct {
 		timers [8]*timer
 		owned  [4]owned
 		conns  [4]*conn
+		fds    [32]int
+		log    logfile.Writer
 	}
 }
 
@@ -100,7 +107,7 @@ func arguments() []string {
 var self monitor
 
 func (m *monitor) prime() {
-	m.scratch = mapBuffer(scratchSize)
+	m.scratch, m.draft = mapBuffer(scratchSize), mapBuffer(draftSize)[:0]
 	m.slots, m.timers = m.room.slots[:0], m.room.timers[:0]
 	m.streams = [2]stream{{m: m, fd: -1, lines: logfile.NewStream(false)}, {m: m, fd: -1, lines: logfile.NewStream(true), stderr: true}}
 	m.stdin = stdin{m: m, fd: -1}
@@ -174,9 +181,10 @@ func (m *monitor) idle() {
 		m.log.Release(m.streams[0].lines, m.streams[1].lines)
 		m.ledger.release()
 	}
-	giveBack(m.scratch)
-	giveBack(pad)
-	giveBack(m.control.packet[:cap(m.control.packet)])
+	logfile.Release(m.scratch)
+	logfile.Release(m.draft[:cap(m.draft)])
+	logfile.Release(pad)
+	logfile.Release(m.control.packet[:cap(m.control.packet)])
 	m.stdin.release()
 	m.report.release()
 	m.sinks.quiet()

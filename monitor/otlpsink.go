@@ -1,8 +1,7 @@
 package monitor
 
 import (
-	"syscall"
-
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 	"github.com/vitrine-runtime/vitrine/monitor/otlp"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
@@ -78,7 +77,7 @@ func (o *otlpSink) flush() {
 		late := o.late
 		o.sent, o.late, o.lateN = o.lateN, nil, 0
 		o.exchange.begin("/v1/logs", late) // copies
-		syscall.Munmap(late[:cap(late)])
+		logfile.Unmap(late[:cap(late)])
 		return
 	}
 	if body := o.batch.Bytes(); body != nil {
@@ -101,7 +100,7 @@ func (o *otlpSink) posted(accepted bool) {
 func (o *otlpSink) release() {
 	o.exchange.release()
 	if o.batch.Records == 0 {
-		giveBack(o.buf)
+		logfile.Release(o.buf)
 	}
 }
 

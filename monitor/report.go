@@ -31,8 +31,13 @@ type reporter struct {
 	start     context
 	firstAt   int64 // when the first byte of output was read
 	firstTold bool
+	number    [2]otlp.Int // room for the attributes of a creation, which are encoded at once
 	delivery
 }
+
+// commonSpans is room for the spans of most creations, on the stack: a slice that grows
+// leaves a page for each size that it had.
+const commonSpans = 24
 
 func (r *reporter) init(m *monitor) {
 	r.m = m
@@ -87,16 +92,18 @@ func (r *reporter) created(reply launch.Reply) {
 	if r.launched == 0 {
 		r.launched = end
 	}
-	root.Ints = []otlp.Int{{Key: "process.pid", Value: int64(syscall.Getpid())}, {Key: "vitrine.init.pid", Value: int64(reply.PID)}}
+	r.number = [...]otlp.Int{{Key: "process.pid", Value: int64(syscall.Getpid())}, {Key: "vitrine.init.pid", Value: int64(reply.PID)}}
+	root.Ints = r.number[:]
 	ready, steps := root, reply.Steps
 	waited := len(steps) > 1 && steps[1].Name == launch.StepWait
 	if waited {
 		ready.ID, ready.Name, ready.End, ready.Ints = newID(), "monitor.ready", steps[1].Start, nil
 		root.Start = steps[1].End
 	}
-	spans := []otlp.Span{root,
+	var room [commonSpans]otlp.Span
+	spans := append(room[:0], root,
 		childSpan(&ready, "monitor.boot", ready.Start, r.begun),
-		childSpan(&ready, "monitor.prepare", r.begun, r.launched)}
+		childSpan(&ready, "monitor.prepare", r.begun, r.launched))
 	if waited {
 		spans, _ = launcherSteps(append(spans, ready), &ready, r.launched, steps[:1])
 		steps, r.launched = steps[2:], root.Start
@@ -200,9 +207,10 @@ func (r *reporter) exec(traceparent string, began int64, reply launch.Reply) {
 	if !r.wanted(in) {
 		return
 	}
-	root := otlp.Span{Trace: in.trace, Parent: in.span, ID: newID(), Name: "monitor.exec", Start: began, End: now(),
-		Ints: []otlp.Int{{Key: "process.pid", Value: int64(reply.PID)}}}
-	spans, _ := launcherSteps([]otlp.Span{root}, &root, began, reply.Steps)
+	r.number[0] = otlp.Int{Key: "process.pid", Value: int64(reply.PID)}
+	root := otlp.Span{Trace: in.trace, Parent: in.span, ID: newID(), Name: "monitor.exec", Start: began, End: now(), Ints: r.number[:1]}
+	var room [commonSpans]otlp.Span
+	spans, _ := launcherSteps(append(room[:0], root), &root, began, reply.Steps)
 	if reply.Error != nil {
 		fail(&spans[0], reply.Error)
 		blame(spans, reply.Error)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 )
 
 // sinks are where the container's lines go beside the log file. Each is bounded, never
@@ -98,7 +100,7 @@ func (k *sinks) quiet() {
 	k.otlp.release()
 	for i := range k.tails {
 		if len(k.tails[i]) == 0 {
-			giveBack(k.tails[i][:cap(k.tails[i])])
+			logfile.Release(k.tails[i][:cap(k.tails[i])])
 		}
 	}
 }

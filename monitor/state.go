@@ -138,7 +138,7 @@ func (m *monitor) carryLog(f *fields, num int) {
 	}
 	m.limitStreams()
 	var err error
-	if m.log, err = logfile.Resume(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &h, m.streams[0].lines, m.streams[1].lines); err != nil {
+	if m.log, err = m.room.log.Resume(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &h, m.streams[0].lines, m.streams[1].lines); err != nil {
 		f.err = err
 	}
 }
@@ -215,9 +215,10 @@ func (f *fields) context(num int, c *context) {
 	})
 }
 
-// encodeState is the monitor as it is, and the descriptors that the state names.
+// encodeState is the monitor as it is, and the descriptors that the state names. Both
+// are valid until the next thing is encoded.
 func (m *monitor) encodeState() (state []byte, fds []int) {
-	f := fields{buf: append([]byte(stateMagic), stateVersion)}
+	f := fields{buf: append(append(m.draft[:0], stateMagic...), stateVersion), fds: m.room.fds[:0]}
 	m.carry(&f)
 	return f.buf, f.fds
 }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"syscall"
 
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
@@ -138,6 +139,6 @@ func (s *stdin) close() {
 // release gives the buffer's memory back when nothing is kept.
 func (s *stdin) release() {
 	if !s.kept() {
-		giveBack(s.buf)
+		logfile.Release(s.buf)
 	}
 }

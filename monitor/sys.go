@@ -3,6 +3,8 @@ package monitor
 import (
 	"syscall"
 	"unsafe"
+
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 )
 
 // System calls and constants that package syscall does not name. The numbers are the
@@ -90,17 +92,16 @@ func ignoreSignals() {
 
 // mapBuffer returns memory outside the Go heap, so that it can be given back.
 func mapBuffer(n int) []byte {
-	buf, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANONYMOUS)
-	if err != nil {
-		return make([]byte, n)
-	}
-	return buf
+	return logfile.Map(n)[:n]
 }
 
-func giveBack(buf []byte) {
-	if len(buf) > 0 {
-		syscall.Madvise(buf, syscall.MADV_DONTNEED)
+// mapFile maps size bytes of the file behind fd, shared.
+func mapFile(fd, size int) ([]byte, error) {
+	at, _, e := syscall.RawSyscall6(syscall.SYS_MMAP, 0, uintptr(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED, uintptr(fd), 0)
+	if e != 0 {
+		return nil, e
 	}
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&at)), size), nil
 }
 
 // closeFD closes *fd if it is open and marks it closed.

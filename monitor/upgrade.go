@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
@@ -246,7 +247,7 @@ func (m *monitor) resume(memory int) error {
 		return err
 	}
 	fds, failed := m.decodeState(state)
-	syscall.Munmap(state)
+	logfile.Unmap(state)
 	if failed != nil {
 		return failed
 	}

@@ -65,8 +65,8 @@ func TestMonitorAfterTheEndOfAllStreamsIsNotWoken(t *testing.T) {
 // The private memory that a monitor may cost, in kB: one that has only its container,
 // and one that has written a large log and served execs.
 const (
-	idleLimit = 600
-	busyLimit = 600
+	idleLimit = 560
+	busyLimit = 560
 )
 
 // -execs=10000 is the long run.

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 			{"1", []string{"-tags", "seccomp,netgo,osusergo", "-ldflags", `-s -w -linkmode external -extldflags "-static -Wl,--no-warnings"`, "-o", launchPath, "../../cmd/vitrine-launch"}},
 		} {
 			build := exec.Command("go", append([]string{"build", "-trimpath"}, b.args...)...)
-			build.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo)
+			build.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo, "GOEXPERIMENT=nogreenteagc") // as the Makefile does
 			if out, err := build.CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 				return 1

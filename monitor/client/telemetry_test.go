@@ -92,7 +92,7 @@ func (b *box) traced() *box {
 }
 
 func TestStepsAreReportedAsSpansUnderTheirRequests(t *testing.T) {
-	b := newBox(t, "sh", "-c", "sleep 0.05; echo first; sleep 1000").traced()
+	b := newBox(t, "sh", "-c", "sleep 1; echo first; sleep 1000").traced()
 	c := collect(t, b.spawn.TelemetrySocket)
 	b.create()
 	b.must(b.m.StartContainer(client.WithTraceparent(b.ctx, parents+"2-01")))

@@ -39,10 +39,15 @@ func (s *Stream) Tail() []byte { return s.tail }
 // Resume goes on where h was taken, with the file's path and limit as OpenBelow takes
 // them. It takes the descriptors over and copies the tails.
 func Resume(path string, trusted, maxLine int, h *Handover, stdout, stderr *Stream) (*Writer, error) {
+	return new(Writer).Resume(path, trusted, maxLine, h, stdout, stderr)
+}
+
+// Resume is the function, for a Writer that stands somewhere already; it returns w.
+func (w *Writer) Resume(path string, trusted, maxLine int, h *Handover, stdout, stderr *Stream) (*Writer, error) {
 	if maxLine <= 0 {
 		maxLine = DefaultMaxLine
 	}
-	w := &Writer{Counters: h.Counters, path: path, trusted: trusted, dir: h.Dir, fd: h.FD, max: min(maxLine, MaxMaxLine), last: h.Last,
+	*w = Writer{Counters: h.Counters, path: path, trusted: trusted, dir: h.Dir, fd: h.FD, max: min(maxLine, MaxMaxLine), last: h.Last,
 		torn: h.Torn}
 	for i, s := range [...]*Stream{stdout, stderr} {
 		if len(h.Tails[i]) > w.max {

@@ -78,10 +78,15 @@ func Open(path string, maxLine int) (*Writer, error) { return OpenBelow(path, 0,
 // name, may lead through symbolic links. What follows, at Open and at every Reopen, is
 // resolved without any and without leaving that directory; one on the way is ELOOP.
 func OpenBelow(path string, trusted, maxLine int) (*Writer, error) {
+	return new(Writer).OpenBelow(path, trusted, maxLine)
+}
+
+// OpenBelow is the function, for a Writer that stands somewhere already; it returns w.
+func (w *Writer) OpenBelow(path string, trusted, maxLine int) (*Writer, error) {
 	if maxLine <= 0 {
 		maxLine = DefaultMaxLine
 	}
-	w := &Writer{path: path, trusted: trusted, dir: -1, fd: -1, max: min(maxLine, MaxMaxLine)}
+	*w = Writer{path: path, trusted: trusted, dir: -1, fd: -1, max: min(maxLine, MaxMaxLine)}
 	if path == "" {
 		return w, nil
 	}
@@ -136,7 +141,7 @@ func (w *Writer) keep(s *Stream, line []byte) {
 		return
 	}
 	if s.tail == nil {
-		s.tail = mmap(w.max)
+		s.tail = Map(w.max)
 	}
 	s.tail = append(s.tail, line...)
 }
@@ -171,7 +176,7 @@ func (w *Writer) begin(now int64) {
 	w.clock, w.last = now, max(w.last, now, 0)
 	w.set(w.last)
 	if w.out == nil {
-		w.out = mmap(batch + w.max + 4096)
+		w.out = Map(batch + w.max + 4096)
 	}
 }
 
@@ -206,10 +211,10 @@ func (w *Writer) record(s *Stream, tag byte, content []byte) {
 // Release gives the buffers' memory back to the kernel. It may be called at any time;
 // a tail is kept.
 func (w *Writer) Release(streams ...*Stream) {
-	release(w.out)
+	Release(w.out)
 	for _, s := range streams {
 		if len(s.tail) == 0 {
-			release(s.tail)
+			Release(s.tail)
 		}
 	}
 }
@@ -220,22 +225,5 @@ func (w *Writer) Close() {
 		syscall.Close(w.fd)
 		syscall.Close(w.dir)
 		w.fd, w.dir = -1, -1
-	}
-}
-
-// mmap returns an empty slice with room for n bytes, outside the Go heap. It falls
-// back to the heap when the kernel refuses.
-func mmap(n int) []byte {
-	n = (n + 4095) &^ 4095
-	buf, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANONYMOUS)
-	if err != nil {
-		return make([]byte, 0, n)
-	}
-	return buf[:0]
-}
-
-func release(buf []byte) {
-	if cap(buf) >= 4096 {
-		syscall.Madvise(buf[:cap(buf)], syscall.MADV_DONTNEED)
 	}
 }

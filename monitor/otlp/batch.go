@@ -1,5 +1,7 @@
 package otlp
 
+import "github.com/vitrine-runtime/vitrine/monitor/wire"
+
 // LogBatch is one ExportLogsServiceRequest that grows record by record, with its
 // resource once. It never grows beyond the capacity of the buffer it is given.
 type LogBatch struct {
@@ -20,15 +22,15 @@ func (b *LogBatch) Add(res *Resource, r *LogRecord) bool {
 		return false
 	}
 	if b.Records == 0 {
-		b.buf, b.request = open(b.buf, 1) // resource_logs
+		b.buf, b.request = wire.Open(b.buf, 1) // resource_logs
 		b.buf = appendResource(b.buf, res)
-		b.buf, b.scopes = open(b.buf, 2) // scope_logs
+		b.buf, b.scopes = wire.Open(b.buf, 2) // scope_logs
 		b.buf = appendScope(b.buf)
 	}
 	var record int
-	b.buf, record = open(b.buf, 2)
+	b.buf, record = wire.Open(b.buf, 2)
 	b.buf = appendLog(b.buf, r)
-	shut(b.buf, record)
+	wire.Shut(b.buf, record)
 	b.Records++
 	return true
 }
@@ -54,8 +56,8 @@ func (b *LogBatch) Bytes() []byte {
 	if b.Records == 0 {
 		return nil
 	}
-	shut(b.buf, b.scopes)
-	shut(b.buf, b.request)
+	wire.Shut(b.buf, b.scopes)
+	wire.Shut(b.buf, b.request)
 	return b.buf
 }
 

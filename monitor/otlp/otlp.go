@@ -57,18 +57,18 @@ const scope = "github.com/vitrine-runtime/vitrine/monitor"
 
 // AppendTraces appends an ExportTraceServiceRequest with spans behind buf.
 func AppendTraces(buf []byte, res *Resource, spans []Span) []byte {
-	buf, request := open(buf, 1) // resource_spans
+	buf, request := wire.Open(buf, 1) // resource_spans
 	buf = appendResource(buf, res)
-	buf, scopes := open(buf, 2) // scope_spans
+	buf, scopes := wire.Open(buf, 2) // scope_spans
 	buf = appendScope(buf)
 	for i := range spans {
 		var span int
-		buf, span = open(buf, 2)
+		buf, span = wire.Open(buf, 2)
 		buf = appendSpan(buf, &spans[i])
-		shut(buf, span)
+		wire.Shut(buf, span)
 	}
-	shut(buf, scopes)
-	shut(buf, request)
+	wire.Shut(buf, scopes)
+	wire.Shut(buf, request)
 	return buf
 }
 
@@ -85,40 +85,40 @@ func appendSpan(buf []byte, s *Span) []byte {
 	buf = appendAttributes(buf, 9, s.Attributes)
 	for _, a := range s.Ints {
 		var pair, value int
-		buf, pair = open(buf, 9)
+		buf, pair = wire.Open(buf, 9)
 		buf = appendText(buf, 1, a.Key)
-		buf, value = open(buf, 2)
+		buf, value = wire.Open(buf, 2)
 		buf = append(buf, 3<<3) // int_value, zero included
 		buf = wire.AppendVarint(buf, uint64(a.Value))
-		shut(buf, value)
-		shut(buf, pair)
+		wire.Shut(buf, value)
+		wire.Shut(buf, pair)
 	}
 	if s.Error != "" {
 		class := [1]wire.Attribute{{Key: "error.type", Value: cmp.Or(s.Class, "_OTHER")}}
 		buf = appendAttributes(buf, 9, class[:])
 		var status int
-		buf, status = open(buf, 15)
+		buf, status = wire.Open(buf, 15)
 		buf = appendText(buf, 2, s.Error)
 		buf = wire.AppendUint(buf, 3, 2) // STATUS_CODE_ERROR
-		shut(buf, status)
+		wire.Shut(buf, status)
 	}
 	return buf
 }
 
 // AppendLogs appends an ExportLogsServiceRequest with records behind buf.
 func AppendLogs(buf []byte, res *Resource, records []LogRecord) []byte {
-	buf, request := open(buf, 1) // resource_logs
+	buf, request := wire.Open(buf, 1) // resource_logs
 	buf = appendResource(buf, res)
-	buf, scopes := open(buf, 2) // scope_logs
+	buf, scopes := wire.Open(buf, 2) // scope_logs
 	buf = appendScope(buf)
 	for i := range records {
 		var record int
-		buf, record = open(buf, 2)
+		buf, record = wire.Open(buf, 2)
 		buf = appendLog(buf, &records[i])
-		shut(buf, record)
+		wire.Shut(buf, record)
 	}
-	shut(buf, scopes)
-	shut(buf, request)
+	wire.Shut(buf, scopes)
+	wire.Shut(buf, request)
 	return buf
 }
 
@@ -127,9 +127,9 @@ func appendLog(buf []byte, r *LogRecord) []byte {
 	buf = wire.AppendUint(buf, 2, uint64(r.Severity))
 	buf = appendText(buf, 3, r.SeverityText)
 	var body int
-	buf, body = open(buf, 5)
+	buf, body = wire.Open(buf, 5)
 	buf = appendText(buf, 1, r.Body)
-	shut(buf, body)
+	wire.Shut(buf, body)
 	buf = appendAttributes(buf, 6, r.Attributes)
 	if r.Trace != [16]byte{} {
 		buf = wire.AppendBytes(buf, 9, r.Trace[:])
@@ -139,18 +139,18 @@ func appendLog(buf []byte, r *LogRecord) []byte {
 }
 
 func appendResource(buf []byte, res *Resource) []byte {
-	buf, resource := open(buf, 1)
+	buf, resource := wire.Open(buf, 1)
 	service := [1]wire.Attribute{{Key: "service.name", Value: res.Service}}
 	buf = appendAttributes(buf, 1, service[:])
 	buf = appendAttributes(buf, 1, res.Attributes)
-	shut(buf, resource)
+	wire.Shut(buf, resource)
 	return buf
 }
 
 func appendScope(buf []byte) []byte {
-	buf, s := open(buf, 1)
+	buf, s := wire.Open(buf, 1)
 	buf = appendText(buf, 1, scope)
-	shut(buf, s)
+	wire.Shut(buf, s)
 	return buf
 }
 
@@ -158,13 +158,13 @@ func appendScope(buf []byte) []byte {
 func appendAttributes(buf []byte, num int, attributes []wire.Attribute) []byte {
 	for _, a := range attributes {
 		var pair, value int
-		buf, pair = open(buf, num)
+		buf, pair = wire.Open(buf, num)
 		buf = appendText(buf, 1, a.Key)
-		buf, value = open(buf, 2)
+		buf, value = wire.Open(buf, 2)
 		text := strings.ToValidUTF8(a.Value, replacement)
 		buf = append(wire.AppendHeader(buf, 1, len(text)), text...) // a oneof: an empty string is a value too
-		shut(buf, value)
-		shut(buf, pair)
+		wire.Shut(buf, value)
+		wire.Shut(buf, pair)
 	}
 	return buf
 }
@@ -176,21 +176,4 @@ const replacement = "\ufffd"
 // appendText appends a string field. Text that is UTF-8 already is not copied first.
 func appendText(buf []byte, num int, text string) []byte {
 	return wire.AppendString(buf, num, strings.ToValidUTF8(text, replacement))
-}
-
-// lenWidth is the width at which lengths of nested messages are written: four bytes
-// of a varint, padded, hold 256 MiB.
-const lenWidth = 4
-
-// open begins a nested message as field num; shut fills in its length.
-func open(buf []byte, num int) (grown []byte, mark int) {
-	buf = wire.AppendVarint(buf, uint64(num)<<3|2)
-	buf = append(buf, 0x80, 0x80, 0x80, 0)
-	return buf, len(buf)
-}
-
-func shut(buf []byte, mark int) {
-	n := len(buf) - mark
-	at := buf[mark-lenWidth:]
-	at[0], at[1], at[2], at[3] = byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14)|0x80, byte(n>>21)&0x7f
 }

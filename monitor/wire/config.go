@@ -66,10 +66,17 @@ func (c *Config) Append(buf []byte) []byte {
 	buf = AppendUint(buf, 25, uint64(c.Requested))
 	buf = AppendUint(buf, 26, uint64(c.AttachStall))
 	for _, a := range c.Attributes {
-		buf = AppendHeader(buf, 27, len(AppendString(AppendString(nil, 1, a.Key), 2, a.Value)))
+		var pair int
+		buf, pair = Open(buf, 27)
 		buf = AppendString(AppendString(buf, 1, a.Key), 2, a.Value)
+		Shut(buf, pair)
 	}
-	buf = AppendBytes(buf, 40, c.LogLimit.append(nil))
+	if c.LogLimit != (LogLimit{}) {
+		var limit int
+		buf, limit = Open(buf, 40)
+		buf = c.LogLimit.append(buf)
+		Shut(buf, limit)
+	}
 	buf = AppendUint(buf, 41, uint64(c.LogTrusted))
 	buf = AppendBool(buf, 42, c.LogOTLP)
 	buf = AppendBool(buf, 43, c.LogJournal)

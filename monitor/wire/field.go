@@ -80,6 +80,25 @@ func AppendHeader(buf []byte, num, size int) []byte {
 	return AppendVarint(appendKey(buf, num, typeBytes), uint64(size))
 }
 
+// lenWidth is the width at which Open leaves room for a length: four bytes of a
+// varint, padded, hold 256 MiB.
+const lenWidth = 4
+
+// Open begins field num of type 2, whose content the caller appends; Shut, with the mark
+// that Open returned, fills in its length. Nothing is encoded apart and copied: in a
+// monitor, each size that a buffer had while it grew costs a page.
+func Open(buf []byte, num int) (grown []byte, mark int) {
+	buf = append(appendKey(buf, num, typeBytes), 0x80, 0x80, 0x80, 0)
+	return buf, len(buf)
+}
+
+// Shut ends the field that Open began.
+func Shut(buf []byte, mark int) {
+	n := len(buf) - mark
+	at := buf[mark-lenWidth:]
+	at[0], at[1], at[2], at[3] = byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14)|0x80, byte(n>>21)&0x7f
+}
+
 // Field is one decoded field.
 type Field struct {
 	Num int

@@ -26,15 +26,11 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 	if o.scale < 2*scaleEdge {
 		return fmt.Errorf("%d pods are too few, at least %d", o.scale, 2*scaleEdge)
 	}
-	before, err := hostProcesses()
-	if err != nil {
-		return err
-	}
 	idle, err := memoryOf(t.daemon)
 	if err != nil {
 		return err
 	}
-	var pods []string
+	var pods, ids []string
 	defer func() {
 		for _, id := range pods {
 			if e := t.cri.RemovePod(context.WithoutCancel(ctx), id); err == nil {
@@ -51,9 +47,11 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 			return err
 		}
 		pods = append(pods, sandbox)
-		if _, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400")); err != nil {
+		id, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400"))
+		if err != nil {
 			return err
 		}
+		ids = append(ids, sandbox, id)
 		took := time.Since(from).Seconds() * 1000
 		switch {
 		case i > 0 && i <= scaleEdge: // the very first one warms caches
@@ -95,7 +93,7 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 		r.add(t.name, cell(call.name), milliseconds, quantile(took, 0.5))
 		r.add(t.name, cell(call.name+", 99th percentile"), milliseconds, quantile(took, 0.99))
 	}
-	if err := measureIdle(ctx, t, r, before, cell); err != nil {
+	if err := measureIdle(ctx, t, r, ids, cell); err != nil {
 		return err
 	}
 	after, err := memoryOf(t.daemon)
@@ -124,8 +122,8 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 
 // measureIdle is the CPU time of daemon and monitors while nobody asks anything, per
 // second of the clock.
-func measureIdle(ctx context.Context, t *target, r *report, before map[int]string, cell func(string) string) error {
-	pids, err := monitorsSince(before)
+func measureIdle(ctx context.Context, t *target, r *report, ids []string, cell func(string) string) error {
+	pids, err := monitorsOf(ids)
 	if err != nil {
 		return err
 	}

@@ -103,9 +103,10 @@ func listener(socket string) (int, error) {
 	return int(cred.Pid), nil
 }
 
-// hostProcesses lists the processes in this process's mount namespace: daemons and
-// monitors, not what runs in containers.
-func hostProcesses() (map[int]string, error) {
+// monitorsOf are the processes in this process's mount namespace whose arguments name
+// one of the containers or sandboxes, as those of every runtime's per-container process
+// do. A process of that name may be another's: machines are shared.
+func monitorsOf(ids []string) (pids []int, err error) {
 	host, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
 		return nil, err
@@ -114,7 +115,6 @@ func hostProcesses() (map[int]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := map[int]string{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -123,32 +123,13 @@ func hostProcesses() (map[int]string, error) {
 		if mnt, err := os.Readlink(filepath.Join("/proc", e.Name(), "ns/mnt")); err != nil || mnt != host {
 			continue
 		}
-		comm, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
-		found[pid] = string(bytes.TrimSpace(comm))
-	}
-	return found, nil
-}
-
-// monitorsSince are the processes on the host that were not there before: those that
-// bear the name of a runtime's per-container process or, for a runtime whose names are
-// not known here, all of them.
-func monitorsSince(before map[int]string) (pids []int, err error) {
-	after, err := hostProcesses()
-	if err != nil {
-		return nil, err
-	}
-	var all []int
-	for pid, name := range after {
-		if _, was := before[pid]; was {
-			continue
-		}
-		all = append(all, pid)
-		if slices.Contains([]string{"vitrine-monitor", "containerd-shim", "conmon", "conmonrs"}, name) {
+		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if slices.ContainsFunc(ids, func(id string) bool { return bytes.Contains(args, []byte(id)) }) {
 			pids = append(pids, pid)
 		}
 	}
 	if len(pids) == 0 {
-		return all, nil
+		return nil, errors.New("no process of a monitor was found")
 	}
 	return pids, nil
 }

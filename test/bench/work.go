@@ -63,11 +63,7 @@ func measureExec(ctx context.Context, o options, t *target, r *report) error {
 // all is in the files.
 func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 	for _, writers := range []int{1, 8} {
-		before, err := hostProcesses()
-		if err != nil {
-			return err
-		}
-		err = withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
+		err := withPod(ctx, t, func(pod *runtime.PodSandboxConfig, sandbox string) error {
 			lines := o.logMiB << 20 / 100 / writers
 			var ids []string
 			var logs []string
@@ -101,7 +97,7 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 				return err
 			}
 			own = cpuOf(t.daemon) - own
-			pids, err := monitorsSince(before)
+			pids, err := monitorsOf(append(ids, sandbox))
 			if err != nil {
 				return err
 			}
@@ -155,15 +151,11 @@ func complete(paths []string, lines int) error {
 // measureDensity runs containers, one per pod, and divides the memory of the daemon
 // and of every process that it added on the host by their number.
 func measureDensity(ctx context.Context, o options, t *target, r *report) (err error) {
-	before, err := hostProcesses()
-	if err != nil {
-		return err
-	}
 	idle, err := memoryOf(t.daemon)
 	if err != nil {
 		return err
 	}
-	var pods []string
+	var pods, ids []string
 	defer func() {
 		for _, id := range pods {
 			if e := t.cri.RemovePod(context.WithoutCancel(ctx), id); err == nil {
@@ -178,12 +170,14 @@ func measureDensity(ctx context.Context, o options, t *target, r *report) (err e
 			return err
 		}
 		pods = append(pods, sandbox)
-		if _, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400")); err != nil {
+		id, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400"))
+		if err != nil {
 			return err
 		}
+		ids = append(ids, sandbox, id)
 	}
 	time.Sleep(2 * time.Second) // what was needed for starting is given back
-	pids, err := monitorsSince(before)
+	pids, err := monitorsOf(ids)
 	if err != nil {
 		return err
 	}
