@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
 // gauges registers who answers for the gauges that are read at each scrape.
@@ -16,8 +18,8 @@ func (d *daemon) gauges() {
 		}
 	}
 	for name, read := range map[string]func(emit func(float64, ...string)){
-		"sandboxes":  func(emit func(float64, ...string)) { count(d.sandboxStates())(emit) },
-		"containers": func(emit func(float64, ...string)) { count(d.containerStates())(emit) },
+		"sandboxes":  func(emit func(float64, ...string)) { count(everyState("sandboxes", d.sandboxStates()))(emit) },
+		"containers": func(emit func(float64, ...string)) { count(everyState("containers", d.containerStates()))(emit) },
 		"images": func(emit func(float64, ...string)) {
 			if images, err := d.images.List(context.Background()); err == nil {
 				emit(float64(len(images)))
@@ -60,6 +62,19 @@ func (d *daemon) gauges() {
 			slog.Error("register a gauge", "gauge", name, "error", err) // a name that is not on the list is a bug
 		}
 	}
+}
+
+// everyState adds the states that nothing is in: a series is there before the first
+// sandbox and after the last, with 0.
+func everyState(family string, states map[string]int) map[string]int {
+	for _, i := range telemetry.Instruments {
+		if i.Name == family {
+			for _, state := range i.Labels[0].Values {
+				states[state] += 0
+			}
+		}
+	}
+	return states
 }
 
 // reloadOutcome is how the last reading of the configuration went.
