@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -22,15 +21,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(pluginEnv) != "" {
 		os.Exit(playPlugin())
 	}
-	os.Exit(func() int {
-		var err error
-		if hub, err = harness.StartHub(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer hub.Close()
-		return m.Run()
-	}())
+	os.Exit(harness.RunWithHub(&hub, m.Run))
 }
 
 // A node is a daemon with the test image pulled, and a context for the test.

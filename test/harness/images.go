@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/vitrine-runtime/vitrine/test/fixture"
 )
 
@@ -17,6 +18,19 @@ type Hub struct {
 	*fixture.Registry
 	// Image is busybox with the payload program at /bin/payload.
 	Image string
+}
+
+// RunWithHub starts the registry of a test binary, runs its tests and returns the exit
+// status for TestMain. What could not be started is told on standard error.
+func RunWithHub(hub **Hub, run func() int) int {
+	h, err := StartHub(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer h.Close()
+	*hub = h
+	return run()
 }
 
 // StartHub runs a registry and pushes the test image. The caller closes it.

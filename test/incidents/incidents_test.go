@@ -31,15 +31,7 @@ var update = flag.Bool("update", false, "write docs/incidents.md anew")
 var hub *harness.Hub
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if hub, err = harness.StartHub(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer hub.Close()
-		return m.Run()
-	}())
+	os.Exit(harness.RunWithHub(&hub, m.Run))
 }
 
 // delay is what is injected where something is slow: more than any step takes by

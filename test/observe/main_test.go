@@ -6,7 +6,6 @@ package observe
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -19,15 +18,7 @@ import (
 var hub *harness.Hub
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if hub, err = harness.StartHub(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer hub.Close()
-		return m.Run()
-	}())
+	os.Exit(harness.RunWithHub(&hub, m.Run))
 }
 
 // node is a daemon with a client and the test image.

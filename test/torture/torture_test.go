@@ -4,9 +4,7 @@
 package torture
 
 import (
-	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -31,15 +29,7 @@ var hub *harness.Hub
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(func() int {
-		var err error
-		if hub, err = harness.StartHub(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer hub.Close()
-		return m.Run()
-	}())
+	os.Exit(harness.RunWithHub(&hub, m.Run))
 }
 
 // start runs a daemon and pulls the test image.
