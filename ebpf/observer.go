@@ -178,26 +178,27 @@ func (o *observer) ask(slot, flags, sample uint32) error {
 	return nil
 }
 
-func (o *observer) alreadyStarted(p *Programs, slot uint32, cgroup uint64) error {
+// alreadyStarted says so to the programs if PID 1 has executed something.
+func (o *observer) alreadyStarted(p *Programs, slot uint32, cgroup uint64) (bool, error) {
 	s, err := p.StartProfile(cgroup)
 	if err != nil || s.Exec == 0 {
-		return err
+		return false, err
 	}
 	var a syscallsWant
 	if err := o.maps[syscallsMapWants].Lookup(slot, &a); err != nil {
-		return fmt.Errorf("slot %d: %w", slot, err)
+		return true, fmt.Errorf("slot %d: %w", slot, err)
 	}
 	a.Started = 1
 	if err := o.maps[syscallsMapWants].Put(slot, a); err != nil {
-		return fmt.Errorf("slot %d: %w", slot, err)
+		return true, fmt.Errorf("slot %d: %w", slot, err)
 	}
-	return nil
+	return true, nil
 }
 
 // attach attaches the programs that the wanted flags need, and detaches the others.
 func (o *observer) attach(flags uint32) error {
 	need := map[string]bool{syscallsProgSysExit: true, syscallsProgWatchExec: true, syscallsProgWatchExit: true}
-	if flags != 0 {
+	if flags&uint32(syscallsWatchingWATCH_ENTRY) != 0 {
 		need[syscallsProgSysEnter] = true
 	}
 	if flags&uint32(syscallsWatchingWATCH_DENIALS) != 0 && o.capable != "" {

@@ -91,7 +91,7 @@ func (p *Programs) open(kernel *btf.Spec) error {
 	if err := p.tellSettings(); err != nil {
 		return err
 	}
-	if err := p.tellBuilt(); err != nil {
+	if err := errors.Join(forgetOthers(filepath.Dir(p.dir)), p.tellBuilt()); err != nil {
 		return fmt.Errorf("pins: %w", err)
 	}
 	return p.findSlots()

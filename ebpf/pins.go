@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	cebpf "github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -15,7 +17,7 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v3/
+//	  v4/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    events, lost, settings, killed
@@ -26,7 +28,7 @@ import (
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
 //	    built-<hash>        all of these are of this build; see resume
-const layout = "v3"
+const layout = "v4"
 
 // scratch is nobody's memory from one event to the next.
 var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch,
@@ -86,7 +88,7 @@ func Wipe(dir string) error {
 	if err != nil || !in {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(dir, layout)); err != nil {
+	if err := errors.Join(forgetOthers(dir), os.RemoveAll(filepath.Join(dir, layout))); err != nil {
 		return fmt.Errorf("remove pins: %w", err)
 	}
 	if in, err := inBPFFS(filepath.Dir(dir)); err != nil || in {
@@ -96,4 +98,21 @@ func Wipe(dir string) error {
 		return fmt.Errorf("unmount %s: %w", dir, err)
 	}
 	return nil
+}
+
+// forgetOthers detaches what daemons of other layouts left attached: nobody reads it, and
+// the node would pay for it until its next boot.
+func forgetOthers(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list pins: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		number, ours := strings.CutPrefix(e.Name(), "v")
+		if _, err := strconv.Atoi(number); ours && err == nil && e.Name() != layout {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }

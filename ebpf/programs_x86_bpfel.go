@@ -78,7 +78,8 @@ const (
 	programsKindKIND_EXIT   programsKind = 3
 	programsKindKIND_SIGNAL programsKind = 4
 	programsKindKIND_DENIAL programsKind = 5
-	programsKindKINDS       programsKind = 6
+	programsKindKIND_START  programsKind = 6
+	programsKindKINDS       programsKind = 7
 )
 
 type programsLastKey struct {

@@ -90,7 +90,7 @@ func (p *Programs) Events(ctx context.Context, handle func(Record)) error {
 // Loss counts what was not told.
 type Loss struct {
 	// Events found the ring full. Their record lies in Last all the same.
-	OOM, Exec, Exit, Signal, Denial uint64
+	OOM, Exec, Exit, Signal, Denial, Start uint64
 	// Last counts records that found no place in the map of last records.
 	Last uint64
 }
@@ -98,7 +98,7 @@ type Loss struct {
 // Lost sums the loss since the programs were first attached.
 func (p *Programs) Lost() (Loss, error) {
 	var l Loss
-	for kind, into := range []*uint64{&l.Last, &l.OOM, &l.Exec, &l.Exit, &l.Signal, &l.Denial} {
+	for kind, into := range []*uint64{&l.Last, &l.OOM, &l.Exec, &l.Exit, &l.Signal, &l.Denial, &l.Start} {
 		var perCPU []uint64
 		if err := p.maps[programsMapLost].Lookup(uint32(kind), &perCPU); err != nil {
 			return l, fmt.Errorf("count of lost events: %w", err)

@@ -22,6 +22,9 @@ const (
 	Signal = Kind(programsKindKIND_SIGNAL)
 	// Refusal says that the cgroup's ledger has a line more, and no details: see Denials.
 	Refusal = Kind(programsKindKIND_DENIAL)
+	// Progress says that the cgroup's container has come further in its start, and no
+	// details: see StartProfile and Watch.Accepted.
+	Progress = Kind(programsKindKIND_START)
 )
 
 // Level is how the cgroup that ran out of memory lies to the container's.
@@ -138,7 +141,7 @@ func Decode(raw []byte) (Record, error) {
 		var d programsSignal
 		binary.Decode(union, binary.NativeEndian, &d)
 		record.Signal = &Sent{unix.Signal(d.Number), int(d.Code), has(programsFlagFLAG_KERNEL), task(d.Sender), d.Address, int(d.Syscall)}
-	case Refusal:
+	case Refusal, Progress:
 	default:
 		return Record{}, fmt.Errorf("eBPF record of unknown kind %d", r.Kind)
 	}

@@ -25,6 +25,7 @@ func TestStartIsTimed(t *testing.T) {
 	if s := profile(); s != (ebpf.Start{}) {
 		t.Fatalf("before the start: %+v", s)
 	}
+	w := watch(t, p, id, ebpf.WatchOptions{Accept: true})
 	before := sinceBoot()
 	cmd, in, out := startInit(t, p, dir, id, "listen")
 	next(t, events, ebpf.Exec, id)
@@ -37,6 +38,7 @@ func TestStartIsTimed(t *testing.T) {
 	if _, err := fmt.Fscan(out, &port); err != nil {
 		t.Fatal(err)
 	}
+	next(t, events, ebpf.Progress, id)
 	s = profile()
 	if s.Listen < s.Exec || s.Port != port || s.Connection != 0 || s.AtListen.MinorFaults < s.AtExec.MinorFaults {
 		t.Errorf("listening on %d: %+v", port, s)
@@ -45,9 +47,14 @@ func TestStartIsTimed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	defer c.Close()
+	next(t, events, ebpf.Progress, id)
 	if s = profile(); s.Connection < s.Listen || s.Connection > sinceBoot() {
 		t.Errorf("connected: %+v", s)
+	}
+	next(t, events, ebpf.Progress, id) // the connection was first, then somebody accepted it
+	if at, err := w.Accepted(); err != nil || at < s.Connection || at > sinceBoot() {
+		t.Errorf("accepted at %v, connected at %v: %v", at, s.Connection, err)
 	}
 	in.Close()
 	cmd.Wait()

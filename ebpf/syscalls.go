@@ -31,6 +31,10 @@ func SyscallName(number int) string {
 type Syscall struct {
 	Number        int
 	Calls, Errors uint64
+	// Refused of the calls were answered by seccomp, the last one with Answer. Known only
+	// while somebody watches with Denials.
+	Refused uint64
+	Answer  unix.Errno
 	// Latency counts sampled calls: those that took 2^i up to 2^(i+1) nanoseconds, the
 	// last also those that took longer. Nil without samples.
 	Latency []uint64
@@ -83,6 +87,10 @@ func (w *Watch) Syscalls() ([]Syscall, error) {
 		for _, t := range perCPU {
 			s.Calls += t.Calls
 			s.Errors += t.Errors
+			s.Refused += uint64(t.Refused)
+			if t.Refused > 0 {
+				s.Answer = unix.Errno(t.Answer)
+			}
 		}
 		if s.Calls == 0 {
 			continue
@@ -97,6 +105,22 @@ func (w *Watch) Syscalls() ([]Syscall, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// Accepted is when an accept of the container first returned a connection since the watch
+// began, by the clock of the boot; 0 if none has. The watch must ask for it.
+func (w *Watch) Accepted() (time.Duration, error) {
+	w.programs.watching.mu.Lock()
+	defer w.programs.watching.mu.Unlock()
+	o, slot, err := w.slot()
+	if err != nil {
+		return 0, err
+	}
+	var state syscallsWatch
+	if err := o.maps[syscallsMapWatches].Lookup(slot, &state); err != nil {
+		return 0, fmt.Errorf("first accept of cgroup %d: %w", w.cgroup, err)
+	}
+	return time.Duration(state.Accepted), nil
 }
 
 // Call is one syscall that the flight recorder holds.

@@ -48,9 +48,11 @@ type syscallsLatencyKey struct {
 }
 
 type syscallsTally struct {
-	_      structs.HostLayout
-	Calls  uint64
-	Errors uint64
+	_       structs.HostLayout
+	Calls   uint64
+	Errors  uint64
+	Refused uint32
+	Answer  uint32
 }
 
 type syscallsWant struct {
@@ -61,13 +63,14 @@ type syscallsWant struct {
 }
 
 type syscallsWatch struct {
-	_       structs.HostLayout
-	Cgroup  uint64
-	Slot    uint32
-	Started uint32
-	Ended   uint32
-	Status  int32
-	Calls   uint64
+	_        structs.HostLayout
+	Cgroup   uint64
+	Slot     uint32
+	Started  uint32
+	Ended    uint32
+	Status   int32
+	Calls    uint64
+	Accepted uint64
 }
 
 type syscallsWatching uint32
@@ -76,6 +79,8 @@ const (
 	syscallsWatchingWATCH_LATENCY syscallsWatching = 1
 	syscallsWatchingWATCH_DENIALS syscallsWatching = 2
 	syscallsWatchingWATCH_FLIGHT  syscallsWatching = 4
+	syscallsWatchingWATCH_ACCEPT  syscallsWatching = 8
+	syscallsWatchingWATCH_ENTRY   syscallsWatching = 7
 )
 
 // Names of all BPF objects in the ELF.

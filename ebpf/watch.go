@@ -19,6 +19,8 @@ type WatchOptions struct {
 	Denials bool
 	// Flight keeps the last 256 calls, and stops with the end of PID 1.
 	Flight bool
+	// Accept notes when an accept first returned a connection; it costs no second program.
+	Accept bool
 }
 
 // ErrWatches is wrapped where as many containers are watched as can be.
@@ -32,6 +34,7 @@ type Watch struct {
 	programs *Programs
 	cgroup   uint64
 	options  WatchOptions
+	whole    bool
 }
 
 // WatchSyscalls watches a tracked cgroup, and those below it, until Stop. If PID 1 has
@@ -50,7 +53,7 @@ func (p *Programs) WatchSyscalls(cgroup uint64, options WatchOptions) (*Watch, e
 	if err := p.maps[programsMapContainers].Lookup(cgroup, &c); err != nil {
 		return nil, fmt.Errorf("watch syscalls of cgroup %d, which must be tracked: %w", cgroup, err)
 	}
-	w := &Watch{p, cgroup, options}
+	w := &Watch{programs: p, cgroup: cgroup, options: options}
 	p.watching.mu.Lock()
 	defer p.watching.mu.Unlock()
 	if err := p.watching.add(w); err != nil {
@@ -58,6 +61,9 @@ func (p *Programs) WatchSyscalls(cgroup uint64, options WatchOptions) (*Watch, e
 	}
 	return w, nil
 }
+
+// Whole says that the watch began before PID 1 had executed anything: no call is missing.
+func (w *Watch) Whole() bool { return w.whole }
 
 // Stop ends this watch. With the last one of a container its counts go, with the last
 // one of all every program is detached and unloaded. Again, it changes nothing.
@@ -110,7 +116,9 @@ func (w *watching) add(asker *Watch) error {
 	}
 	// Only now is no execve missed: one before this is in the start's record, a later
 	// one is seen by the program itself.
-	return w.loaded.alreadyStarted(asker.programs, e.slot, asker.cgroup)
+	started, err := w.loaded.alreadyStarted(asker.programs, e.slot, asker.cgroup)
+	asker.whole = err == nil && !started
+	return err
 }
 
 func (w *watching) free() uint32 {
@@ -158,6 +166,7 @@ func (w *watching) settle() error {
 				{o.Latency, syscallsWatchingWATCH_LATENCY},
 				{o.Denials, syscallsWatchingWATCH_DENIALS},
 				{o.Flight, syscallsWatchingWATCH_FLIGHT},
+				{o.Accept, syscallsWatchingWATCH_ACCEPT},
 			} {
 				if f.on {
 					flags |= uint32(f.flag)

@@ -339,6 +339,32 @@ func TestDeviceCgroupsRefusalIsInTheLedger(t *testing.T) {
 	}
 }
 
+func TestProfileKeepsTheAnswersOfTheProfileItWasLearnedUnder(t *testing.T) {
+	calls := []ebpf.Syscall{
+		{Number: unix.SYS_GETPPID, Calls: 3},
+		{Number: unix.SYS_MOUNT, Calls: 2, Errors: 2, Refused: 2, Answer: unix.EPERM},
+		{Number: unix.SYS_CLONE3, Calls: 1, Errors: 1, Refused: 1, Answer: unix.ENOSYS},
+		{Number: unix.SYS_BPF, Calls: 1, Errors: 1, Refused: 1, Answer: unix.ENOSYS},
+		{Number: unix.SYS_PERSONALITY, Calls: 5, Errors: 1, Refused: 1, Answer: unix.EPERM}, // by its argument
+	}
+	p, err := ebpf.Profile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := p.Syscalls[0].Names
+	if p.DefaultAction != specs.ActErrno || len(p.Syscalls) != 2 || !slices.Contains(allowed, "getppid") || !slices.Contains(allowed, "personality") || slices.Contains(allowed, "mount") {
+		t.Errorf("%+v", p)
+	}
+	if r := p.Syscalls[1]; r.Action != specs.ActErrno || *r.ErrnoRet != uint(unix.ENOSYS) || !slices.Equal(r.Names, []string{"bpf", "clone3"}) {
+		t.Errorf("%+v", r)
+	}
+	for _, calls := range [][]ebpf.Syscall{{{Number: ebpf.OtherSyscalls, Calls: 1}}, {{Number: 500, Calls: 1}}} {
+		if p, err := ebpf.Profile(calls); err == nil {
+			t.Errorf("of %+v a profile is made: %+v", calls, p)
+		}
+	}
+}
+
 func TestLearnedProfileAllowsTheWorkAndNothingElse(t *testing.T) {
 	p := open(t)
 	dir, id := newCgroup(t, "", "learn", 0)
@@ -357,7 +383,11 @@ func TestLearnedProfileAllowsTheWorkAndNothingElse(t *testing.T) {
 		return string(said)
 	}
 	run()
-	learned, err := w.Profile()
+	calls, err := w.Syscalls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned, err := ebpf.Profile(calls)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,6 +401,9 @@ func TestLearnedProfileAllowsTheWorkAndNothingElse(t *testing.T) {
 		if slices.Contains(names, name) {
 			t.Errorf("%s is in %v", name, names)
 		}
+	}
+	if !w.Whole() {
+		t.Error("a watch from before the first execve does not say so")
 	}
 	text, err := json.Marshal(learned)
 	if err != nil {
@@ -386,5 +419,16 @@ func TestLearnedProfileAllowsTheWorkAndNothingElse(t *testing.T) {
 	want := []line{{layer: ebpf.Seccomp, syscall: unix.SYS_SETHOSTNAME, capability: -1, error: unix.EPERM, count: 1}}
 	if have := ledger(t, p, id); !equalLines(have, want) {
 		t.Errorf("have %+v, want %+v", have, want)
+	}
+	// What was refused while it was learned is not allowed by what is learned then.
+	if s := call(t, w, unix.SYS_SETHOSTNAME); s.Calls != 1 || s.Refused != 1 || s.Answer != unix.EPERM {
+		t.Errorf("the refused call: %+v", s)
+	}
+	calls, err = w.Syscalls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ebpf.Profile(calls); err != nil || slices.Contains(again.Syscalls[0].Names, "sethostname") {
+		t.Errorf("the second profile allows what the first refused: %+v, %v", again, err)
 	}
 }

@@ -264,7 +264,7 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	if c.LogPath, err = logPath(sb.Config.GetLogDirectory(), c.Config.GetLogPath()); err != nil {
 		return err
 	}
-	if _, err = m.wantsDenials(sb, *c); err != nil {
+	if _, err = m.observeOptions(sb, *c); err != nil {
 		return err
 	}
 	if p.log, err = m.logOptions(sb, *c); err != nil {

@@ -47,6 +47,12 @@ func (m *Manager) InspectContainer(id string) (map[string]string, error) {
 		"sandboxID": c.SandboxID, "pid": c.Init.PID, "state": c.State, "cgroup": c.Cgroup, "rootfs": c.Rootfs,
 		"runtimeHandler": c.Handler, "exit": c.Exit, "traceparent": c.Traceparent,
 	}
+	if f := c.Evidence.Flight; f != nil {
+		values["flight"] = f
+	}
+	if s := c.Evidence.Start; s != nil {
+		values["start"] = s
+	}
 	if raw, err := os.ReadFile(filepath.Join(m.store.ContainerDir(c.ID), "config.json")); err == nil {
 		values["runtimeSpec"] = json.RawMessage(raw)
 	}

@@ -55,10 +55,13 @@ type Config struct {
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Annotations are patterns, as of path.Match, of pod annotations that are obeyed
-	// (io.vitrine.log.*, io.vitrine.denials) and passed to the runtime; empty means none.
+	// (io.vitrine.log.*, io.vitrine.syscalls, .denials, .learn, .flight, .accept) and
+	// passed to the runtime; empty means none.
 	Annotations []string `toml:"annotations"`
 	// Log is what happens to the output of containers whose pods say nothing else.
 	Log spec.LogOptions `toml:"log"`
+	// Observe is what is noted of the system calls of containers whose pods say nothing else.
+	Observe spec.ObserveOptions `toml:"observe"`
 	// TelemetrySocket is where monitors report; set by the daemon.
 	TelemetrySocket string `toml:"-"`
 }
@@ -113,6 +116,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	}
 	if err := config.Log.Check(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
+	}
+	if err := config.Observe.Check(); err != nil {
+		return nil, fmt.Errorf("observe: %w", err)
 	}
 	host, err := inspectHost(ctx, config, rooms.Cgroups)
 	if err != nil {

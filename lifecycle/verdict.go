@@ -19,6 +19,8 @@ import (
 // signal. It reads the evidence, so it comes before untrack and before the cgroup goes.
 func (m *Manager) judge(ctx context.Context, e *containerEntry, exit pod.Exit, at time.Time) pod.Exit {
 	m.takeDenials(ctx, e)
+	m.keepSyscalls(ctx, e)
+	m.keepFlight(ctx, e, exit)
 	evidence, last, signals := m.evidence(ctx, e, at)
 	c := *e.value.Load()
 	evidence.Signal, evidence.ExitCode = exit.Signal, int(exit.Code)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/calls"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -34,9 +35,9 @@ type Witness interface {
 	// Denials is a container's ledger in the order of time; lost counts denials that
 	// found no place in it.
 	Denials(cgroup uint64) (ledger []denial.Line, lost uint64, err error)
-	// WatchDenials puts also what a tracked container's syscalls are refused into its
-	// ledger, until stop.
-	WatchDenials(cgroup uint64) (stop func() error, err error)
+	// WatchSyscalls watches a tracked container's system calls, and counts them, until the
+	// watch is stopped.
+	WatchSyscalls(cgroup uint64, options calls.Options) (Watch, error)
 	// Events calls handle for each record until ctx ends; handle must be quick.
 	Events(ctx context.Context, handle func(oom.Record)) error
 }
@@ -126,7 +127,7 @@ func (m *Manager) trackInit(ctx context.Context, c *pod.Container) {
 	}
 	if m.watched.has(c.Evidence.Cgroup) {
 		warn(ctx, "tell who is PID 1", m.witness.SetInit(c.Evidence.Cgroup, c.Init.PID), "container", c.ID)
-		m.watchDenials(ctx, *c)
+		m.observe(ctx, *c)
 	} else if m.cgroups.Driver() == cgroup.Systemd {
 		kills, err := m.cgroups.OOMKillsBelow(path.Dir(c.Cgroup))
 		c.Evidence.PodCounted, c.Evidence.PodCountedBefore = err == nil, kills
@@ -139,7 +140,7 @@ func (m *Manager) untrack(ctx context.Context, c pod.Container) {
 		return
 	}
 	m.watched.set(c.Evidence.Cgroup, false)
-	warn(ctx, "end the watch of a container's syscalls", m.watches.end(c.Evidence.Cgroup), "container", c.ID)
+	warn(ctx, "end the watch of a container's syscalls", m.watches.endLife(c.Evidence.Cgroup), "container", c.ID)
 	warn(ctx, "end the observation of a container", m.witness.Untrack(c.Evidence.Cgroup), "container", c.ID)
 }
 
@@ -177,7 +178,7 @@ func (m *Manager) settleTracked(ctx context.Context, alive map[uint64]bool) {
 	}
 	for _, e := range m.index.allContainers() {
 		if c := e.value.Load(); again[c.Evidence.Cgroup] && c.State != pod.Exited {
-			m.watchDenials(ctx, *c)
+			m.observe(ctx, *c)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/calls"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -20,6 +21,7 @@ type book struct {
 	tracked map[uint64]bool
 	last    map[uint64]oom.Last
 	denials map[uint64][]denial.Line
+	watches []*tally // the next ones
 }
 
 func (b *book) Observes(oom.Kind) bool                               { return true }
@@ -27,7 +29,6 @@ func (b *book) Track(id uint64) error                                { b.tracked
 func (b *book) SetInit(uint64, int) error                            { return nil }
 func (b *book) Last(id uint64) (oom.Last, error)                     { return b.last[id], nil }
 func (b *book) Denials(id uint64) ([]denial.Line, uint64, error)     { return b.denials[id], 0, nil }
-func (b *book) WatchDenials(uint64) (func() error, error)            { return func() error { return nil }, nil }
 func (b *book) Untrack(id uint64) error                              { delete(b.tracked, id); return nil }
 func (b *book) Events(ctx context.Context, _ func(oom.Record)) error { <-ctx.Done(); return ctx.Err() }
 func (b *book) Tracked() (all []uint64, _ error) {
@@ -35,6 +36,15 @@ func (b *book) Tracked() (all []uint64, _ error) {
 		all = append(all, id)
 	}
 	return all, nil
+}
+
+func (b *book) WatchSyscalls(uint64, calls.Options) (Watch, error) {
+	if len(b.watches) == 0 {
+		return nil, pod.ErrUnsupported
+	}
+	w := b.watches[0]
+	b.watches = b.watches[1:]
+	return w, nil
 }
 
 func observed(t *testing.T) (*Manager, *book) {
@@ -48,7 +58,7 @@ func observed(t *testing.T) (*Manager, *book) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { cgroups.Close() })
-	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}}
+	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}, nil}
 	return &Manager{store: store, index: newIndex(), hub: newHub(), cgroups: cgroups, witness: b}, b
 }
 

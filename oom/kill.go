@@ -23,6 +23,8 @@ const (
 	KindSignal = ebpf.Signal
 	// KindDenial: the container's ledger of denials has a line more.
 	KindDenial = ebpf.Refusal
+	// KindProgress: the container has come further in its start.
+	KindProgress = ebpf.Progress
 )
 
 // Kill turns a record of kind OOM into the kill that a container's record keeps. pod is

@@ -27,6 +27,13 @@ type Evidence struct {
 	// once it has ended. DenialsLost counts the lines that found no place.
 	Denials     []Denial `json:"denials,omitempty"`
 	DenialsLost uint64   `json:"denialsLost,omitempty"`
+	// Syscalls are those that were counted up to the end, if anybody asked for it. Flight
+	// is what the container called last, if it asked for that and ended with an error.
+	Syscalls *Syscalls `json:"syscalls,omitempty"`
+	Flight   *Flight   `json:"flight,omitempty"`
+	// Start is how far the start has come as the kernel saw it; nil before the program was
+	// executed, and where it was not observed.
+	Start *Start `json:"start,omitempty"`
 	// Stop is the request that the container end, nil if there was none.
 	Stop *Stop `json:"stop,omitempty"`
 }
@@ -62,6 +69,33 @@ type OOMKill struct {
 	Likely bool `json:"likely,omitempty"`
 	// Message is one sentence for a developer.
 	Message string `json:"message,omitempty"`
+}
+
+// Start is how a container began. A moment that has not come yet, or that nobody saw, is zero.
+type Start struct {
+	// Traceparent is the W3C trace context of StartContainer, under which each moment is told.
+	Traceparent string `json:"traceparent,omitempty"`
+	// Cloned is when PID 1 was made, Exec when it became the user's program.
+	Cloned time.Time `json:"cloned"`
+	Exec   time.Time `json:"exec"`
+	// Listen is when a process first listened on a TCP port, Port; Connection is when the
+	// first connection to it was established.
+	Listen     time.Time `json:"listen,omitzero"`
+	Port       int       `json:"port,omitempty"`
+	Connection time.Time `json:"connection,omitzero"`
+	// Accept is when an accept first returned, if the container asked to know.
+	Accept time.Time `json:"accept,omitzero"`
+	// AtExec and AtListen are what the process had used by then.
+	AtExec   StartUse `json:"atExec,omitzero"`
+	AtListen StartUse `json:"atListen,omitzero"`
+}
+
+// StartUse is what a process had used at a moment: page faults, those of them that waited
+// for a disk, and bytes that were read from one, which with a cold cache are the image's.
+type StartUse struct {
+	MinorFaults uint64 `json:"minorFaults,omitempty"`
+	MajorFaults uint64 `json:"majorFaults,omitempty"`
+	ReadBytes   uint64 `json:"readBytes,omitempty"`
 }
 
 // Culprit is a process that did something or to which something was done.

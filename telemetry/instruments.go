@@ -237,7 +237,12 @@ var (
 	kernelEventsLost = &Instrument{
 		Name: "kernel_events_lost", Kind: Gauge,
 		Help:   "Events of eBPF programs that found no room since the programs were first attached; the last of each kind of a container is kept all the same, except those counted as last.",
-		Labels: []Label{{Name: "kind", Values: []string{"oom", "exec", "exit", "signal", "denial", "last"}}},
+		Labels: []Label{{Name: "kind", Values: []string{"oom", "exec", "exit", "signal", "denial", "start", "last"}}},
+	}
+	syscallWatches = &Instrument{
+		Name: "syscall_watches", Kind: Gauge,
+		Help:   "Containers whose system calls are watched, by what for; every process of the node pays for it at each of its own while any is above 0.",
+		Labels: []Label{{Name: "what", Values: []string{"counts", "latency", "denials", "flight", "accept"}}},
 	}
 	containerExits = &Instrument{
 		Name: "container_exits_total", Kind: Counter, Help: "Ended containers, by cause and by who asked for it.",
@@ -368,7 +373,7 @@ var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullErrors, imagePullsInflight,
-	events, oomKills, denials, kernelEventsLost, containerExits, containerLifetime, execDuration,
+	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes,
 	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,

@@ -80,9 +80,14 @@ func refusal(answer *http.Response) error {
 
 // get asks for one JSON value.
 func (o *options) get(ctx context.Context, path string, value any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	return o.fetch(ctx, http.MethodGet, path, answerTime, value)
+}
+
+// fetch is get for other methods, and for answers that take longer.
+func (o *options) fetch(ctx context.Context, method, path string, bound time.Duration, value any) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	body, err := o.open(ctx, path)
+	body, err := o.send(ctx, method, path)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func command() *cobra.Command {
 	flags.StringVar(&o.state, "state", "/run/vitrine", "state directory of the daemon")
 	flags.StringVar(&o.api, "api", "", "admin socket of the daemon (default STATE/api.sock)")
 	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
-	root.AddCommand(whyCommand(o), traceCommand(o), historyCommand(o), logsCommand(o), topCommand(o), pullsCommand(o), oomCommand(o), denialsCommand(o), statusCommand(o), configCommand(o),
+	root.AddCommand(whyCommand(o), traceCommand(o), historyCommand(o), logsCommand(o), topCommand(o), pullsCommand(o), oomCommand(o), denialsCommand(o), syscallsCommand(o), flightCommand(o), seccompCommand(o), statusCommand(o), configCommand(o),
 		checkCommand(o), eventsCommand(o), monitorCommand(o), wipeCommand(o))
 	return root
 }

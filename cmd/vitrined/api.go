@@ -30,6 +30,11 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.HandleFunc("GET /v1/logs", d.logs)
 	mux.HandleFunc("GET /v1/pods", d.podNames)
 	mux.HandleFunc("GET /v1/denials", d.denials)
+	mux.HandleFunc("GET /v1/syscalls", d.syscalls)
+	mux.HandleFunc("GET /v1/flight", d.flight)
+	mux.HandleFunc("POST /v1/seccomp/learn", d.learn)
+	mux.HandleFunc("POST /v1/seccomp/end", d.unlearn)
+	mux.HandleFunc("GET /v1/seccomp/profile", d.profile)
 	return mux
 }
 
@@ -102,6 +107,10 @@ func refuse(w http.ResponseWriter, err error) {
 		code = http.StatusBadRequest
 	case errors.Is(err, pod.ErrState):
 		code = http.StatusConflict
+	case errors.Is(err, pod.ErrUnsupported):
+		code = http.StatusNotImplemented
+	case errors.Is(err, pod.ErrExhausted):
+		code = http.StatusTooManyRequests
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/oom"
+	"github.com/vitrine-runtime/vitrine/oom/calls"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -123,16 +126,19 @@ func (p *programs) Denials(cgroup uint64) ([]denial.Line, uint64, error) {
 	return nil, 0, nil
 }
 
-func (p *programs) WatchDenials(cgroup uint64) (stop func() error, err error) {
+func (p *programs) WatchSyscalls(cgroup uint64, options calls.Options) (lifecycle.Watch, error) {
 	loaded := p.get()
 	if loaded == nil {
 		return nil, errNoPrograms
 	}
-	w, err := loaded.WatchSyscalls(cgroup, ebpf.WatchOptions{Denials: true})
-	if err != nil {
+	w, err := loaded.WatchSyscalls(cgroup, options)
+	switch {
+	case errors.Is(err, ebpf.ErrWatches):
+		return nil, fmt.Errorf("%w: %w", pod.ErrExhausted, err)
+	case err != nil:
 		return nil, err
 	}
-	return w.Stop, nil
+	return w, nil
 }
 
 // denied counts denials by layer, nil without programs or before they are loaded.
@@ -170,7 +176,7 @@ func (p *programs) lost() map[string]uint64 {
 	if err != nil {
 		return nil
 	}
-	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "denial": n.Denial, "last": n.Last}
+	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "denial": n.Denial, "start": n.Start, "last": n.Last}
 }
 
 // features says what the programs observe, or why there are none.

@@ -140,22 +140,6 @@ static __always_inline bool unminded(int cap, __s32 nr)
 	return 0;
 }
 
-/* Once per line of the ledger, so at most DENIALS_EACH times per container. */
-static __always_inline void tell_denial(__u64 cgroup, __u64 now)
-{
-	struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
-
-	if (!r) {
-		count_lost(KIND_DENIAL);
-		return;
-	}
-	__builtin_memset(r, 0, sizeof(*r));
-	r->kind = KIND_DENIAL;
-	r->time = now;
-	r->cgroup = cgroup;
-	bpf_ringbuf_submit(r, 0);
-}
-
 static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 {
 	struct denial *d = bpf_map_lookup_elem(&denials, k);
@@ -197,6 +181,6 @@ static __always_inline void deny(struct denial_key *k, struct task_struct *t)
 	}
 	__sync_fetch_and_add(&d->count, 1);
 	d->last = now;
-	if (more)
-		tell_denial(k->cgroup, now);
+	if (more) /* once per line, so at most DENIALS_EACH times per container */
+		tell(KIND_DENIAL, k->cgroup, now);
 }

@@ -19,6 +19,7 @@
 #define NR_clone 56
 #define NR_fork 57
 #define NR_vfork 58
+#define NR_accept 43
 #define NR_execve 59
 #define NR_exit 60
 #define NR_listxattr 194
@@ -26,6 +27,7 @@
 #define NR_flistxattr 196
 #define NR_exit_group 231
 #define NR_epoll_ctl 233
+#define NR_accept4 288
 #define NR_execveat 322
 #define NR_clone3 435
 #elif defined(__TARGET_ARCH_arm64)
@@ -42,6 +44,8 @@
 #define NR_shmget 194
 #define NR_shmat 196
 #define NR_clone 220
+#define NR_accept 202
+#define NR_accept4 242
 #define NR_execve 221
 #define NR_exit 93
 #define NR_listxattr 11

@@ -12,7 +12,10 @@ enum kind {
 	KIND_SIGNAL = 4,
 	/* The container's ledger has a line more; it is not told which, nor about whom. */
 	KIND_DENIAL = 5,
-	KINDS = 6,
+	/* The container's start has come further: see the map starts, and accepted in
+	 * watch.h. It is not told how far. */
+	KIND_START = 6,
+	KINDS = 7,
 };
 
 enum flag {

@@ -85,6 +85,7 @@ static __always_inline void listens(struct listener *l)
 	s->port = l->port;
 	used(&s->at_listen, t);
 	bpf_map_update_elem(&listeners, l, &id, BPF_ANY);
+	tell(KIND_START, id, s->listen);
 }
 
 /* Listening begins in the process that asks for it; a connection comes up in whatever
@@ -111,8 +112,10 @@ int BPF_PROG(inet_sock_set_state, struct sock *sk, int before, int after)
 		return 0;
 	if (before == TCP_SYN_RECV) {
 		s = bpf_map_lookup_elem(&starts, id);
-		if (s && !s->connection)
+		if (s && !s->connection) {
 			s->connection = bpf_ktime_get_boot_ns();
+			tell(KIND_START, *id, s->connection);
+		}
 	}
 	bpf_map_delete_elem(&listeners, &l);
 	return 0;

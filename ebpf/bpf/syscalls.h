@@ -8,6 +8,9 @@
 struct tally {
 	__u64 calls;
 	__u64 errors;
+	/* Answered by seccomp, the last time with this error; while denials are watched. */
+	__u32 refused;
+	__u32 answer;
 };
 
 struct latency_key {
@@ -102,7 +105,7 @@ int BPF_PROG(sys_enter, void *regs, long id)
 	if (!w)
 		return 0;
 	a = want_of(w);
-	if (!a || !a->flags)
+	if (!a || !(a->flags & WATCH_ENTRY))
 		return 0;
 	n = bpf_task_storage_get(&notes, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!n)
@@ -142,7 +145,7 @@ static __always_inline void timed(struct watch *w, struct note *n, __u32 nr)
 	__sync_fetch_and_add(&l->buckets[bucket], 1);
 }
 
-static __always_inline void refused(struct watch *w, struct task_struct *t, struct note *n, void *regs, __s32 nr, long ret)
+static __always_inline void refused(struct watch *w, struct task_struct *t, struct note *n, void *regs, __s32 nr, long ret, struct tally *tally)
 {
 	struct denial_key k = { .cgroup = w->cgroup, .syscall = nr, .error = -ret };
 	__u32 *path, index = nr;
@@ -152,6 +155,10 @@ static __always_inline void refused(struct watch *w, struct task_struct *t, stru
 		if (!t->seccomp.mode)
 			return;
 		k.layer = LAYER_SECCOMP;
+		if (tally) {
+			tally->refused++;
+			tally->answer = -ret;
+		}
 		deny(&k, t);
 		return;
 	}
@@ -192,6 +199,11 @@ static __always_inline struct call *next_call(struct watch *w, __u64 *sequence)
 	return c;
 }
 
+static __always_inline bool accepts(__s32 nr)
+{
+	return nr == NR_accept || nr == NR_accept4;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, void *regs, long ret)
 {
@@ -219,7 +231,11 @@ int BPF_PROG(sys_exit, void *regs, long ret)
 		tally->calls++;
 		tally->errors += failed;
 	}
-	if (!a->flags)
+	if (a->flags & WATCH_ACCEPT && ret >= 0 && !w->accepted && accepts(nr)) {
+		w->accepted = bpf_ktime_get_boot_ns();
+		tell(KIND_START, w->cgroup, w->accepted);
+	}
+	if (!(a->flags & WATCH_ENTRY))
 		return 0;
 	n = bpf_task_storage_get(&notes, t, 0, 0);
 	if (!n) { /* it entered before the watch began, or is just made */
@@ -233,7 +249,7 @@ int BPF_PROG(sys_exit, void *regs, long ret)
 	if (n->entered)
 		timed(w, n, nr < OTHERS ? nr : OTHERS);
 	if (a->flags & WATCH_DENIALS && failed && !fresh)
-		refused(w, t, n, regs, nr, ret);
+		refused(w, t, n, regs, nr, ret, tally);
 	n->syscall = -1;
 	if (a->flags & WATCH_FLIGHT && !w->ended) {
 		__u64 sequence;

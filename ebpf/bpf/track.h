@@ -152,3 +152,19 @@ static __always_inline void emit(struct record *r)
 	if (bpf_ringbuf_output(&events, r, sizeof(*r), 0))
 		count_lost(r->kind);
 }
+
+/* tell says that there is something new to look up about a container. */
+static __always_inline void tell(__u32 kind, __u64 cgroup, __u64 now)
+{
+	struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+
+	if (!r) {
+		count_lost(kind);
+		return;
+	}
+	__builtin_memset(r, 0, sizeof(*r));
+	r->kind = kind;
+	r->time = now;
+	r->cgroup = cgroup;
+	bpf_ringbuf_submit(r, 0);
+}

@@ -21,6 +21,10 @@ enum watching {
 	WATCH_LATENCY = 1,
 	WATCH_DENIALS = 2,
 	WATCH_FLIGHT = 4,
+	/* When a connection was first accepted. */
+	WATCH_ACCEPT = 8,
+	/* These need to know when a syscall begins. */
+	WATCH_ENTRY = WATCH_LATENCY | WATCH_DENIALS | WATCH_FLIGHT,
 };
 
 /* What user space wants. */
@@ -43,6 +47,8 @@ struct watch {
 	__s32 status;
 	/* Calls recorded so far. */
 	__u64 calls;
+	/* When an accept first returned a connection, by the clock of the boot; 0: not yet. */
+	__u64 accepted;
 };
 
 struct member {

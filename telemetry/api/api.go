@@ -3,6 +3,7 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -72,6 +73,57 @@ type Denials struct {
 	// Denials are in the order of time; Lost counts those beyond the ledger's room.
 	Denials []pod.Denial `json:"denials"`
 	Lost    uint64       `json:"lost,omitempty"`
+}
+
+// Syscalls is what one container called; the answer to GET /v1/syscalls is a list of them.
+type Syscalls struct {
+	// Pod is namespace/name.
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	State     string `json:"state"`
+	pod.Syscalls
+}
+
+// Flight is what one container called last; the answer to GET /v1/flight is a list of them.
+type Flight struct {
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	State     string `json:"state"`
+	pod.Flight
+}
+
+// Learning is the answer to POST /v1/seccomp/learn and /v1/seccomp/end, a list of them:
+// a container whose seccomp profile is being learned, or no longer.
+type Learning struct {
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	// Since is when it began, Whole that no call was made before.
+	Since time.Time `json:"since,omitzero"`
+	Whole bool      `json:"whole"`
+	// Error says why it is not learned; empty if it is.
+	Error string `json:"error,omitempty"`
+}
+
+// Profile is the answer to GET /v1/seccomp/profile: what was learned of one container.
+type Profile struct {
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	ID        pod.ID `json:"containerId"`
+	State     string `json:"state"`
+	// From, To and Whole are those of pod.Syscalls.
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
+	Whole bool      `json:"whole"`
+	// Called are the container's own system calls; Refused those that seccomp answered
+	// every time, which the profile does not allow.
+	Called  []string `json:"called"`
+	Refused []string `json:"refused"`
+	// Profile is the file: seccomp of the OCI runtime specification, which is Kubernetes'
+	// localhost profile.
+	Profile json.RawMessage `json:"profile"`
 }
 
 // Pulls is the answer to GET /v1/pulls, the oldest first.

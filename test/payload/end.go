@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,13 +31,37 @@ func abort() {
 	time.Sleep(24 * time.Hour)
 }
 
-func fault() {
+// fault makes a system call some times first, on the thread that it ends on.
+func fault(call, times int) {
+	runtime.LockOSThread()
 	mem, err := syscall.Mmap(-1, 0, 4096, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		fail(err.Error())
 	}
 	byDefault(syscall.SIGSEGV)
+	repeat(call, times)
 	mem[0] = 1
+}
+
+// repeat makes a system call, with zero arguments.
+func repeat(call, times int) {
+	for range times {
+		syscall.RawSyscall(uintptr(call), 0, 0, 0)
+	}
+}
+
+func pulse(call int) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	fmt.Println("beating")
+	for {
+		select {
+		case <-c:
+			return
+		case <-time.After(time.Millisecond):
+			repeat(call, 1)
+		}
+	}
 }
 
 // byDefault undoes what Go's runtime did with the signal.

@@ -18,8 +18,9 @@ var forbidden = []int{
 	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_FANOTIFY_INIT,
 }
 
-// hostile is played as root without capabilities on a read-only root file system.
-func hostile() {
+// hostile is played as root without capabilities on a read-only root file system. extra
+// is one system call more; below 0: none.
+func hostile(extra int) {
 	runtime.LockOSThread()
 	for _, number := range forbidden {
 		unix.RawSyscall6(uintptr(number), 0, 0, 0, 0, 0, 0)
@@ -51,6 +52,9 @@ func hostile() {
 	if fd, err := unix.MemfdCreate("sealed", unix.MFD_ALLOW_SEALING); err == nil {
 		unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
 		unix.Write(fd, []byte("no"))
+	}
+	if extra >= 0 {
+		repeat(extra, 1)
 	}
 	fmt.Println("done")
 }

@@ -11,9 +11,10 @@
 //	payload hog MIB                      touches memory, says "held" and holds it for ever
 //	payload kill PID                     SIGKILL to the process
 //	payload abort                        SIGABRT to itself, with the default action
-//	payload fault                        reads an address that is not there, with the default action
-//	payload hostile                      forty things and more that a container may not do, once each
-//	payload syscall NUMBER               the system call, with zero arguments
+//	payload fault [NUMBER TIMES]         reads an address that is not there, with the default action, after system calls
+//	payload hostile [NUMBER]             forty things and more that a container may not do, once each, and the system call
+//	payload syscall NUMBER [TIMES]       the system call, with zero arguments
+//	payload pulse NUMBER                 says "beating" and makes the system call every millisecond until SIGTERM
 package main
 
 import (
@@ -59,11 +60,13 @@ func main() {
 	case "abort":
 		abort()
 	case "fault":
-		fault()
+		fault(number(2, 0), number(3, 0))
 	case "hostile":
-		hostile()
+		hostile(number(2, -1))
 	case "syscall":
-		syscall.RawSyscall(uintptr(number(2, 0)), 0, 0, 0)
+		repeat(number(2, 0), number(3, 1))
+	case "pulse":
+		pulse(number(2, 0))
 	default:
 		fail("unknown verb " + os.Args[1])
 	}
