@@ -15,7 +15,7 @@ const adoptBound = 10 * time.Second
 
 // adopt puts a new monitor in the place of one that died: lost, or, after a restart of
 // the daemon, nil. The container goes on, and its streams with it as long as this
-// daemon held them. A container that cannot be adopted is ended as MonitorLost.
+// daemon or the trustee held them. A container that cannot be adopted is ended as MonitorLost.
 func (m *Manager) adopt(ctx context.Context, e *containerEntry, lost *client.Monitor) {
 	monitor, err := m.tryAdopt(ctx, e, lost)
 	if lost != nil {
@@ -45,5 +45,8 @@ func (m *Manager) tryAdopt(ctx context.Context, e *containerEntry, lost *client.
 	defer op.end(&err)
 	ctx, cancel := context.WithTimeout(ctx, adoptBound)
 	defer cancel()
+	if lost == nil {
+		return m.trust.get().Adopt(ctx, string(c.ID), dir, m.config.MonitorPath)
+	}
 	return client.Adopt(ctx, dir, m.config.MonitorPath, lost)
 }

@@ -18,8 +18,10 @@ import (
 func (m *Manager) watch(e *containerEntry, monitor *client.Monitor) {
 	e.monitor.Store(monitor)
 	m.background(func(ctx context.Context) {
+		m.entrust(ctx, e.value.Load().ID, monitor)
 		select {
 		case <-monitor.Exited():
+			m.revoke(ctx, e.value.Load().ID)
 			m.handleExit(ctx, e)
 		case <-monitor.Lost():
 			m.adopt(ctx, e, monitor)
@@ -163,6 +165,7 @@ func (m *Manager) removeContainer(ctx context.Context, op *operation, e *contain
 // cgroup, root file system.
 func (m *Manager) clearContainer(ctx context.Context, op *operation, c pod.Container, monitor *client.Monitor) error {
 	op.enter("monitor.shutdown")
+	m.revoke(ctx, c.ID)
 	if monitor != nil {
 		warn(ctx, "end a removed container's monitor", ignoreGone(monitor.Destroy(ctx)), "container", c.ID)
 		monitor.Close()

@@ -101,6 +101,7 @@ type Manager struct {
 	ops        *operations
 	probes     probes
 	criu       criuProbe
+	trust      trust
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc

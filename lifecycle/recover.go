@@ -35,8 +35,10 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 	}
 	m.replayRecords(time.Now())
 	m.takeUpWitness()
+	m.keepTrustee(ctx)
 	monitors := m.monitors()
 	m.reconnect(ctx, monitors)
+	m.sweepTrustee(ctx)
 	m.sweep(ctx, damaged, monitors)
 	m.finishInterrupted(ctx, monitors)
 	for _, e := range m.index.allContainers() {

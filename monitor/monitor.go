@@ -45,6 +45,8 @@ func Main(version string) int {
 		err = m.resume(int(number(args[3])))
 	case len(args) > 3 && args[2] == adoptArgument:
 		err = m.adopt(args[1], args[3])
+	case len(args) > 2 && args[2] == wire.TrusteeArgument:
+		err = m.trust.open(args[1])
 	default:
 		err = m.open()
 	}
@@ -85,6 +87,7 @@ type monitor struct {
 	collectAt uint64
 	posts     uint64 // of this program image
 	sinks     sinks
+	trust     trustee
 	ending    bool // a Shutdown is under way
 	done      bool
 	room      struct { // where the tables begin
@@ -119,6 +122,7 @@ func (m *monitor) prime() {
 	m.sinks.init(m)
 	m.upgrade = upgrade{m: m, program: -1, answer: -1}
 	m.ledger = ledger{m: m, fd: -1}
+	m.trust.m = m
 }
 
 func (m *monitor) open() error {
@@ -141,7 +145,8 @@ func (m *monitor) settle() error {
 	return nil
 }
 
-// run is the loop. A monitor without a container ends when nobody is connected any more.
+// run is the loop. A monitor without a container, and a trustee without wards, ends when
+// nobody is connected any more.
 func (m *monitor) run() {
 	for !m.done {
 		limit := -1
@@ -160,7 +165,7 @@ func (m *monitor) run() {
 		m.report.flush()
 		m.upgrade.turn()
 		m.renew(false)
-		if m.init.never() && len(m.control.conns) == 0 {
+		if m.init.never() && len(m.control.conns) == 0 && m.trust.empty() {
 			m.done = true
 		}
 	}

@@ -15,6 +15,7 @@ import (
 //	vitrine-monitor try                 say whether the state on stdin can be read
 //	vitrine-monitor DIR resume STATE    go on from the state in descriptor STATE
 //	vitrine-monitor DIR adopt GIVEN     take over from a monitor that died; see adopt.go
+//	vitrine-monitor DIR trustee         hold descriptors; see trustee.go
 const (
 	tryArgument    = "try"
 	resumeArgument = "resume"

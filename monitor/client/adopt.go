@@ -77,25 +77,26 @@ const sysPidfdOpen = 434
 // is asked for its pipes. Attach and exec sessions ended with the dead monitor. The
 // error says why the container cannot be watched any more; no monitor is left then.
 func Adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, error) {
-	m, err := adopt(ctx, dir, program, lost)
+	m, err := adopt(ctx, dir, program, lost.bequest())
 	if err != nil {
 		return nil, fmt.Errorf("adopt the container in %s: %w", dir, err)
 	}
 	return m, nil
 }
 
-func adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, error) {
+// adopt takes left over: a file for each of wire.AdoptPidfd and on, or nil.
+func adopt(ctx context.Context, dir, program string, left []*os.File) (*Monitor, error) {
+	defer func() {
+		for _, f := range left {
+			f.Close() // nil is no file to it
+		}
+	}()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make control socket pair: %w", err)
 	}
-	files := []*os.File{os.NewFile(uintptr(pair[1]), "monitor")}
-	files = append(files, lost.bequest()...)
-	defer func() {
-		for _, f := range files {
-			f.Close() // nil is no file to it
-		}
-	}()
+	files := append([]*os.File{os.NewFile(uintptr(pair[1]), "monitor")}, left...)
+	defer files[0].Close()
 	given := ""
 	for _, f := range files[1:] {
 		if f == nil {
@@ -129,17 +130,25 @@ func adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, e
 // bequest is what a lost monitor has left, in the order of wire.AdoptPidfd and on; a
 // nil file is nothing. The files are the caller's.
 func (m *Monitor) bequest() []*os.File {
-	files := make([]*os.File, 5)
 	if m == nil {
-		return files
+		left := nothingLent
+		return left.files()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i, fd := range m.lent.all() {
+	return m.lent.files()
+}
+
+// files hands everything over.
+func (l *lent) files() []*os.File {
+	files := make([]*os.File, 0, 5)
+	for _, fd := range l.all() {
+		var f *os.File
 		if *fd >= 0 {
-			files[i] = os.NewFile(uintptr(*fd), "lent")
+			f = os.NewFile(uintptr(*fd), "lent")
 			*fd = -1
 		}
+		files = append(files, f)
 	}
 	return files
 }

@@ -33,6 +33,8 @@ type Monitor struct {
 	closed   bool
 	exit     *wire.Exit
 	lent     lent
+	trustee  *Trustee // that holds the same, as ward; nil before
+	ward     string
 
 	exited, lost chan struct{}
 	readers      sync.WaitGroup

@@ -98,7 +98,9 @@ func (m *Monitor) event(msg wire.Message) {
 	case wire.StdinClosed:
 		m.mu.Lock()
 		closeOne(&m.lent.stdin)
+		t, ward := m.trustee, m.ward
 		m.mu.Unlock()
+		t.revoke(ward, wire.FlagStdin) // a trustee that is gone holds nothing
 	case wire.SessionEnded:
 		m.mu.Lock()
 		s := m.sessions[msg.Session]

@@ -46,6 +46,22 @@ const (
 	// same children, same descriptors. The reply comes from the new program; its Body
 	// is an Info. On an error the old one goes on.
 	Upgrade
+
+	// What follows is for a trustee, which stands for no container but holds what
+	// containers need of descriptors when both their monitors and the daemon are dead.
+
+	// Entrust gives it a container's: Body is the container's ID, attached are a pidfd of
+	// the init and the monitor's ends of stdin, stdout and stderr, as the flags say. They
+	// take the place of what it had of that container.
+	Entrust
+	// Revoke has it close what the flags say of the container whose ID is Body; without
+	// flags, everything.
+	Revoke
+	// Recall asks for duplicates, which are attached to the reply as with Entrust. Without
+	// an ID there is no reply, only the next Sweep spares the container.
+	Recall
+	// Sweep has it close what neither was entrusted nor recalled on this connection.
+	Sweep
 )
 
 // Answers and events.
@@ -75,6 +91,8 @@ const (
 	// FlagLend in Create and Hello asks for duplicates of the container's streams. A
 	// daemon that would not close them must not get them.
 	FlagLend
+	// FlagPidfd: a pidfd of the init is attached.
+	FlagPidfd
 )
 
 // Message is one packet. Which fields count depends on Kind.

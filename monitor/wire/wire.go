@@ -36,6 +36,12 @@ const (
 	LedgerFile = "ledger"
 )
 
+// TrusteeArgument, behind a directory of its own, makes a monitor program a trustee.
+const TrusteeArgument = "trustee"
+
+// MaxWardID bounds the ID of a container whose descriptors a trustee holds, in bytes.
+const MaxWardID = 64
+
 // SocketFD is the descriptor of the first control connection in a new monitor.
 const SocketFD = 3
 

@@ -188,10 +188,16 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // processWith finds the process whose command line has all the parts.
 func processWith(t *testing.T, parts ...string) int {
 	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
+	pid := findProcess(parts...)
+	if pid == 0 {
+		t.Fatalf("no process with %q", parts)
 	}
+	return pid
+}
+
+// findProcess is processWith, or 0.
+func findProcess(parts ...string) int {
+	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -206,7 +212,6 @@ func processWith(t *testing.T, parts ...string) int {
 			return pid
 		}
 	}
-	t.Fatalf("no process with %q", parts)
 	return 0
 }
 
