@@ -44,7 +44,7 @@ packages: ## install missing Debian packages (needs root only when one is missin
 
 -include network/cni.mk
 
-build: $(BIN)/vitrined $(BIN)/vitrine-monitor $(BIN)/vitrine-launch $(BIN)/vitrine-shim $(BIN)/vitrine cni ## the binaries, without installing packages
+build: $(BIN)/vitrined $(BIN)/vitrine-monitor $(BIN)/vitrine-launch $(BIN)/vitrine-enter $(BIN)/vitrine-shim $(BIN)/vitrine cni ## the binaries, without installing packages
 
 $(BIN)/vitrined $(BIN)/vitrine: $(BIN)/%: FORCE
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w $(STAMP)' -o $@ ./cmd/$*
@@ -58,6 +58,11 @@ $(BIN)/vitrine-shim: FORCE
 
 $(BIN)/vitrine-launch: FORCE
 	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp,netgo,osusergo -ldflags '-s -w $(STAMP) -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $@ ./cmd/vitrine-launch
+
+# Freestanding: no C library, 13 KB. The tests build it with the same script.
+$(BIN)/vitrine-enter: cmd/vitrine-enter/enter.c cmd/vitrine-enter/sys.h cmd/vitrine-enter/build
+	@mkdir -p $(BIN)
+	cmd/vitrine-enter/build $@
 
 # FORCE: the go command knows better than make what is up to date.
 .PHONY: FORCE
@@ -167,7 +172,7 @@ to       = $(DESTDIR)$(PREFIX)
 install: build ## install binaries, pages, completion, unit and sample configuration; PREFIX, DESTDIR
 	install -d $(to)/bin/cni $(to)/share/man/man{1,5,8} $(DESTDIR)$(UNITDIR) $(DESTDIR)/etc/vitrine
 	@# A new file in the old one's place: running monitors keep theirs.
-	install -m 755 $(BIN)/{vitrined,vitrine-monitor,vitrine-launch,vitrine-shim,vitrine} $(to)/bin
+	install -m 755 $(BIN)/{vitrined,vitrine-monitor,vitrine-launch,vitrine-enter,vitrine-shim,vitrine} $(to)/bin
 	install -m 755 $(BIN)/cni/* $(to)/bin/cni
 	for page in docs/man/*; do install -m 644 $$page $(to)/share/man/man$${page##*.}; done
 	install -d $(to)/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
@@ -179,7 +184,7 @@ install: build ## install binaries, pages, completion, unit and sample configura
 	test -e $(DESTDIR)/etc/vitrine/vitrined.toml || install -m 644 docs/vitrined.toml $(DESTDIR)/etc/vitrine/vitrined.toml
 
 uninstall: ## remove what install put there; configuration, images and state stay
-	rm -f $(to)/bin/{vitrined,vitrine-monitor,vitrine-launch,vitrine-shim,vitrine} $(DESTDIR)$(UNITDIR)/vitrined.service
+	rm -f $(to)/bin/{vitrined,vitrine-monitor,vitrine-launch,vitrine-enter,vitrine-shim,vitrine} $(DESTDIR)$(UNITDIR)/vitrined.service
 	for page in docs/man/*; do rm -f $(to)/share/man/man$${page##*.}/$${page##*/}; done
 	for name in vitrine vitrined; do rm -f $(to)/share/bash-completion/completions/$$name $(to)/share/zsh/site-functions/_$$name $(to)/share/fish/vendor_completions.d/$$name.fish; done
 	for plugin in $(BIN)/cni/*; do rm -f $(to)/bin/cni/$${plugin##*/}; done

@@ -86,6 +86,9 @@ type Request struct {
 	Criu *Criu `json:"criu,omitempty"`
 	// SeccompCache is a directory of compiled filters, empty for none.
 	SeccompCache string `json:"seccompCache,omitempty"`
+	// Filters is a directory of seccomp filters as the kernel has them, for exec sessions
+	// (package enter); empty for none.
+	Filters string `json:"filters,omitempty"`
 }
 
 // Criu is what checkpoints are made with. All paths are absolute.

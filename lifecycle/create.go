@@ -380,6 +380,7 @@ func (p *plan) write(context.Context) error {
 		ID: string(c.ID), Bundle: dir, Root: m.runtimeRoot(), Op: launch.OpCreate,
 		Runtime:      m.runtime(p.handler),
 		SeccompCache: filepath.Join(m.config.StateDir, "seccomp"),
+		Filters:      filepath.Join(m.config.StateDir, "filters"),
 	}
 	files := map[string]any{"config.json": p.spec, processFile: p.spec.Process, createFile: request}
 	if p.handler.external() {

@@ -80,6 +80,7 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 	session, err := monitor.Exec(ctx, client.ExecOptions{
 		Process: process, Terminal: req.TTY, Traceparent: telemetry.Traceparent(ctx),
 		Stdin: req.Stdin != nil, Stdout: req.Stdout != nil, Stderr: req.Stderr != nil,
+		Enterer: m.enterer,
 	})
 	if code, cause := notExecuted(err); cause != "" {
 		return code, tellCause(req, cause)

@@ -14,6 +14,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
+	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -102,6 +103,7 @@ type Manager struct {
 	probes     probes
 	criu       criuProbe
 	trust      trust
+	enterer    *client.Enterer // nil without its program: the launcher does all exec sessions
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc
@@ -142,6 +144,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
 	}
+	if m.enterer, err = client.OpenEnterer(filepath.Join(filepath.Dir(config.LaunchPath), "vitrine-enter")); err != nil {
+		slog.InfoContext(ctx, "exec sessions go through the launcher", "cause", err)
+	}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return m, nil
 }
@@ -154,6 +159,9 @@ func (m *Manager) Close() {
 		if monitor := e.monitor.Load(); monitor != nil {
 			monitor.Close()
 		}
+	}
+	if m.enterer != nil {
+		m.enterer.Close()
 	}
 }
 

@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"strconv"
 	"syscall"
 
 	"github.com/vitrine-runtime/vitrine/launch"
@@ -17,6 +16,7 @@ type session struct {
 	launch *run // until the process runs
 	pid    int  // the process, until it is reaped
 	killed bool
+	enters bool  // without the launcher: an error only means that it is to be done with that
 	began  int64 // when it was asked for, in nanoseconds of uptime
 }
 
@@ -43,17 +43,31 @@ func (m *monitor) exec(from *conn, msg *wire.Message, fds *descriptors) {
 		from.reply(msg.ID, fault("monitor.exec", launch.KindInvalid, "no launch request came along"), nil)
 		return
 	}
+	program := -1
+	defer closeFD(&program)
+	if msg.Flags&wire.FlagEnter != 0 {
+		s.enters = true
+		if program = fds.take(); program < 0 || m.init.pidfd < 0 {
+			from.reply(msg.ID, fault("monitor.exec", launch.KindInvalid, "no program or no pidfd to enter with"), nil)
+			return
+		}
+	}
 	kept, e := dup(request) // the launcher opens it through /proc while it runs
 	if e != 0 {
 		from.reply(msg.ID, fault("monitor.exec", launch.KindInternal, e.Error()), nil)
 		return
 	}
 	began, parent := now(), msg.Traceparent
-	path := "/proc/" + strconv.Itoa(syscall.Getpid()) + "/fd/" + strconv.Itoa(kept)
-	r, err := m.launch(path, given.streams, msg.Flags&wire.FlagTerminal != 0, nil, func(r *run, reply launch.Reply) {
+	with := given.streams
+	if s.enters {
+		with.program, with.exec = program, m.init.pidfd
+	}
+	r, err := m.launch(ownFile(kept), with, msg.Flags&wire.FlagTerminal != 0, nil, func(r *run, reply launch.Reply) {
 		closeFD(&kept)
 		s.begun(r, reply)
-		m.report.exec(parent, began, reply)
+		if reply.Error == nil || !s.enters {
+			m.report.exec(parent, began, reply)
+		}
 	})
 	if err != nil {
 		closeFD(&kept)
@@ -63,7 +77,9 @@ func (m *monitor) exec(from *conn, msg *wire.Message, fds *descriptors) {
 	r.brief = !m.report.wanted(m.report.under(parent))
 	s.launch = r
 	m.execs = append(m.execs, s)
-	m.counts.Execs++
+	if !s.enters {
+		m.counts.Execs++
+	}
 }
 
 // begun is called with the launcher's reply.
@@ -73,10 +89,15 @@ func (s *session) begun(r *run, reply launch.Reply) {
 		reply.Error = fault("monitor.exec", launch.KindInternal, "vitrine-launch named no process")
 	}
 	if reply.Error != nil {
-		s.m.counts.ExecFailed++
+		if !s.enters {
+			s.m.counts.ExecFailed++
+		}
 		s.remove()
 		s.conn.reply(s.id, reply.Error, nil)
 		return
+	}
+	if s.enters { // not before: one that is declined comes again
+		s.m.counts.Execs++
 	}
 	s.pid = reply.PID
 	s.m.counts.ExecStartNanos += uint64(uptime() - s.began)
@@ -98,16 +119,18 @@ func (s *session) exited(status uint32, usage *syscall.Rusage) {
 // cpuTime is the time that a process and those it waited for have used, in nanoseconds.
 func cpuTime(usage *syscall.Rusage) uint64 { return uint64(usage.Utime.Nano() + usage.Stime.Nano()) }
 
-// kill ends the process and its descendants, or the launcher that would start it.
-func (s *session) kill() {
+// kill ends the process and its descendants, or the launcher that would start it, and
+// returns whom it killed.
+func (s *session) kill() (killed map[int]process) {
 	s.killed = true
 	if s.pid != 0 && s.m.init.kept() {
 		killKeeper(s.pid)
 	} else if s.pid != 0 {
-		killTree([]int{s.pid}, s.m.init.group)
+		return killTree([]int{s.pid}, s.m.init.group)
 	} else if s.launch != nil {
-		s.launch.kill()
+		return s.launch.kill()
 	}
+	return nil
 }
 
 func (s *session) remove() {
@@ -131,8 +154,9 @@ func (m *monitor) session(c *conn, id uint32) *session {
 
 // killSession ends a session's processes; one that has ended is success.
 func (m *monitor) killSession(c *conn, msg *wire.Message) {
+	var killed map[int]process
 	if s := m.session(c, msg.Session); s != nil {
-		s.kill()
+		killed = s.kill()
 	}
-	c.reply(msg.ID, nil, nil)
+	m.mourn(c, msg.ID, killed)
 }

@@ -10,9 +10,10 @@ const killRounds = 16
 // the cgroup at group, or all processes when group is empty.
 //
 // All of it is stopped before any of it is killed: a parent that dies first would
-// hide its children from the search, and one that runs on would fork more.
-func killTree(roots []int, group string) {
-	tree := map[int]process{}
+// hide its children from the search, and one that runs on would fork more. It returns
+// whom it killed; they may take a while to end.
+func killTree(roots []int, group string) (tree map[int]process) {
+	tree = map[int]process{}
 	for range killRounds {
 		if !grow(tree, roots, group) {
 			break
@@ -21,6 +22,7 @@ func killTree(roots []int, group string) {
 	for _, p := range tree {
 		p.signal(syscall.SIGKILL)
 	}
+	return tree
 }
 
 // grow adds to tree what belongs to it, stopped, and reports whether anything did.

@@ -30,11 +30,17 @@ type run struct {
 
 // streams are what a launcher is given: the process's standard streams, the write
 // end of the exec pipe, the read end of the gate. -1 is /dev/null for the streams,
-// nothing for exec and gate.
-type streams struct{ stdin, stdout, stderr, exec, gate int }
+// nothing for exec and gate. Program is what is run in the launcher's place, -1 for that
+// itself; its exec is a pidfd of the init.
+type streams struct{ stdin, stdout, stderr, exec, gate, program int }
 
 // noStreams gives a launcher none of them.
-var noStreams = streams{-1, -1, -1, -1, -1}
+var noStreams = streams{-1, -1, -1, -1, -1, -1}
+
+// ownFile is the path at which other processes find a descriptor of this one.
+func ownFile(fd int) string {
+	return "/proc/" + strconv.Itoa(syscall.Getpid()) + "/fd/" + strconv.Itoa(fd)
+}
 
 // launch starts vitrine-launch with the request at path. The caller keeps the streams.
 func (m *monitor) launch(path string, s streams, terminal bool, tail *tail, done func(*run, launch.Reply)) (*run, *launch.Error) {
@@ -88,7 +94,11 @@ func (r *run) spawn(path string, s streams, terminal bool) (pid int, err error) 
 	if r.m.environ == nil {
 		r.m.environ = append(launch.Environ(), "PATH="+r.m.config.Path)
 	}
-	return syscall.ForkExec(r.m.config.Launcher, []string{"vitrine-launch", path}, &syscall.ProcAttr{
+	program, name := r.m.config.Launcher, "vitrine-launch"
+	if s.program >= 0 {
+		program, name = ownFile(s.program), "vitrine-enter"
+	}
+	return syscall.ForkExec(program, []string{name, path}, &syscall.ProcAttr{
 		Env:   r.m.environ,
 		Files: files[:],
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
@@ -180,11 +190,12 @@ func (r *run) exited(status uint32, usage *syscall.Rusage) {
 }
 
 // kill ends the launcher and what it has started. Its exit, noticed by the reaper,
-// ends the run.
-func (r *run) kill() {
-	if r.pid != 0 {
-		killTree([]int{r.pid}, "")
+// ends the run. It returns whom it killed.
+func (r *run) kill() map[int]process {
+	if r.pid == 0 {
+		return nil
 	}
+	return killTree([]int{r.pid}, "")
 }
 
 // describe is a wait status in words.

@@ -88,6 +88,7 @@ type monitor struct {
 	posts     uint64 // of this program image
 	sinks     sinks
 	trust     trustee
+	mourning  int  // KillSessions that are not answered yet
 	ending    bool // a Shutdown is under way
 	done      bool
 	room      struct { // where the tables begin

@@ -196,6 +196,9 @@ func (m *monitor) calm() bool {
 	default:
 		return false
 	}
+	if m.mourning > 0 {
+		return false
+	}
 	for i := range m.procs.owned {
 		if _, launcher := m.procs.owned[i].child.(*run); launcher {
 			return false

@@ -21,6 +21,9 @@ func init() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		libct.Init() // does not return: this process becomes the user's
 	}
+	if len(os.Args) == 2 && os.Args[1] == "filter" {
+		libct.LoadFilter() // does not return: Learn looks at this process
+	}
 }
 
 func main() {
@@ -52,6 +55,9 @@ func main() {
 	}
 	if reply.Error != nil {
 		os.Exit(1)
+	}
+	if request.Op == launch.OpExec && request.Runtime.Path == "" {
+		_ = libct.Learn(request)
 	}
 }
 

@@ -42,6 +42,9 @@ func TestInstallIsCompleteAndCanBeTakenBack(t *testing.T) {
 			t.Errorf("%s is not there or not what the daemon uses: %v\n%s", want, err, settings)
 		}
 	}
+	if _, err := os.Stat(bin + "/vitrine-enter"); err != nil {
+		t.Error(err)
+	}
 	raw, err = os.ReadFile(filepath.Join(dest, "usr/lib/systemd/system/vitrined.service"))
 	if unit := string(raw); err != nil || !strings.Contains(unit, "\nExecStart=/usr/bin/vitrined\n") || !strings.Contains(unit, "\nKillMode=process\n") {
 		t.Errorf("unit: %v\n%s", err, unit)

@@ -28,7 +28,7 @@ func (j *job) create() (pid int, err error) {
 	if err != nil {
 		return 0, invalid("libct.config", err)
 	}
-	keep := offerFilter(config, j.request.SeccompCache)
+	profile, keep := offerFilter(config, j.request.SeccompCache)
 	process, console, err := newProcess(spec.Process)
 	if err != nil {
 		return 0, invalid("libct.config", err)
@@ -57,7 +57,8 @@ func (j *job) create() (pid int, err error) {
 	if err := j.start(container, process, createMarks); err != nil {
 		return 0, err
 	}
-	_ = keep(j.line.compiled()) // a full disk costs the next container its short cut, not this one its start
+	_ = j.tellFacts(container, profile) // without them libcontainer does the exec sessions
+	_ = keep(j.line.compiled())         // a full disk costs the next container its short cut, not this one its start
 	if err := console.forward(); err != nil {
 		return 0, err
 	}

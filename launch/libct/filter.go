@@ -47,21 +47,22 @@ func tellFilters() {
 	seccomp.Compiled = func(o seccomp.Offer) { logrus.Debug(filterMark + o.SyscallName()) }
 }
 
-// offerFilter puts the compiled filter into the configuration, if the cache has it.
-// The returned function writes what the init had to compile instead; its error is only
-// about the cache.
-func offerFilter(config *configs.Config, cache string) (keep func(compiled string) error) {
+// offerFilter puts the compiled filter into the configuration, if the cache has it. Name is
+// the profile's in the cache, empty without one. The returned function writes what the
+// init had to compile instead; its error is only about the cache.
+func offerFilter(config *configs.Config, cache string) (name string, keep func(compiled string) error) {
 	keep = func(string) error { return nil }
 	profile := config.Seccomp
 	if profile == nil || cache == "" {
-		return keep
+		return "", keep
 	}
 	raw, err := json.Marshal(profile)
 	if err != nil {
-		return keep
+		return "", keep
 	}
 	sum := sha256.Sum256(raw)
-	path := filepath.Join(cache, hex.EncodeToString(sum[:]))
+	name = hex.EncodeToString(sum[:])
+	path := filepath.Join(cache, name)
 	if offer, err := readOffer(path); err == nil {
 		// Any action but the default's makes libcontainer ask for the name's number.
 		action := configs.Allow
@@ -70,7 +71,7 @@ func offerFilter(config *configs.Config, cache string) (keep func(compiled strin
 		}
 		profile.Syscalls = append([]*configs.Syscall{{Name: offer, Action: action}}, profile.Syscalls...)
 	}
-	return func(compiled string) error {
+	return name, func(compiled string) error {
 		if compiled == "" {
 			return nil
 		}

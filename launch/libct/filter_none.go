@@ -13,6 +13,6 @@ const (
 
 func tellFilters() {}
 
-func offerFilter(*configs.Config, string) func(string) error {
-	return func(string) error { return nil }
+func offerFilter(*configs.Config, string) (string, func(string) error) {
+	return "", func(string) error { return nil }
 }

@@ -53,7 +53,7 @@ type box struct {
 	id, root, bundle, rootfs string
 	parent                   string // cgroup parent
 	runtime                  launch.Runtime
-	cache                    string
+	cache, filters           string
 	spec                     *specs.Spec
 
 	pid    int
@@ -176,7 +176,7 @@ func (b *box) must(err error) {
 // the descriptors from ConsoleFD on.
 func (b *box) run(r launch.Request, stdin, stdout, stderr *os.File, extra ...*os.File) launch.Reply {
 	b.Helper()
-	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache = b.id, b.root, b.bundle, b.runtime, b.cache
+	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache, r.Filters = b.id, b.root, b.bundle, b.runtime, b.cache, b.filters
 	raw, err := json.Marshal(r)
 	b.must(err)
 	path := filepath.Join(b.bundle, "launch.json")

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vitrine-runtime/vitrine/launch"
@@ -35,6 +36,8 @@ type Monitor struct {
 	lent     lent
 	trustee  *Trustee // that holds the same, as ward; nil before
 	ward     string
+
+	declined atomic.Int32 // sessions in a row that vitrine-enter declined
 
 	exited, lost chan struct{}
 	readers      sync.WaitGroup

@@ -22,6 +22,8 @@ type ExecOptions struct {
 	Stdin, Stdout, Stderr bool
 	// Traceparent is the parent of monitor.exec; empty means that of ctx (WithTraceparent).
 	Traceparent string
+	// Enterer starts what needs no libcontainer; nil leaves all to the launcher.
+	Enterer *Enterer
 }
 
 // Exec starts a process and returns when its program has been executed. A program
@@ -37,6 +39,9 @@ func (m *Monitor) Exec(ctx context.Context, o ExecOptions) (*Session, error) {
 }
 
 func (m *Monitor) exec(ctx context.Context, o ExecOptions) (_ *Session, err error) {
+	if s, err := m.enter(ctx, o); err != errDeclined {
+		return s, err
+	}
 	request, err := m.execRequest(o.Process)
 	if err != nil {
 		return nil, err

@@ -53,8 +53,8 @@ func (s *Session) Wait(ctx context.Context) (int32, error) {
 	}
 }
 
-// Kill ends the process of an exec session and all its descendants. It is no error
-// when they have ended already. An attach session is closed by it.
+// Kill ends the process of an exec session and all its descendants, and waits for their
+// end for at most two seconds. It is no error when they have ended already. An attach session is closed by it.
 func (s *Session) Kill(ctx context.Context) error {
 	if s.attach {
 		return s.Close()

@@ -27,13 +27,16 @@ const (
 	// descriptor the launcher can open by path) and, as the flags say, the ends of
 	// stdin, stdout and stderr that the process gets. The reply's Body is a
 	// launch.Reply; with FlagTerminal the pty's master is attached to it. The
-	// message's ID is the session.
+	// message's ID is the session. With FlagEnter the request is a plan of package
+	// launch/enter, and the last descriptor is the program that does it. Any error
+	// of such a session means that nothing was started; an older monitor always has one.
 	Exec
 	// Attach joins a client to the container's streams. Attached are, as the flags
 	// say, the read end of its stdin and the write ends of its stdout and stderr.
 	// The message's ID is the session.
 	Attach
-	// KillSession kills the process of an exec session and its descendants.
+	// KillSession kills the process of an exec session and its descendants. The reply
+	// comes when they have ended, or after two seconds.
 	KillSession
 	// CloseSession ends an attach session, or forgets an exec session.
 	CloseSession
@@ -93,6 +96,8 @@ const (
 	FlagLend
 	// FlagPidfd: a pidfd of the init is attached.
 	FlagPidfd
+	// FlagEnter: an Exec that needs no launcher.
+	FlagEnter
 )
 
 // Message is one packet. Which fields count depends on Kind.
