@@ -39,13 +39,16 @@ type store struct {
 	bytes  [2]int
 	order  [2]*list.List // of *entry, least recently extended first
 	traces map[trace.TraceID]*entry
-	index  map[string]map[*entry]struct{}
+	index  map[string][]*entry
+	words  words
 }
 
 // entry is one trace of the store.
 type entry struct {
 	id      trace.TraceID
-	spans   []waterfall.Span
+	spans   int
+	packed  []byte // the spans, see packed.go
+	start   int64  // of the first of them
 	dropped int
 	bytes   int
 	class   int
@@ -64,7 +67,7 @@ func newStore(bytes int) *store {
 		limit:  [2]int{bytes - reads, reads},
 		order:  [2]*list.List{list.New(), list.New()},
 		traces: map[trace.TraceID]*entry{},
-		index:  map[string]map[*entry]struct{}{},
+		index:  map[string][]*entry{},
 	}
 }
 
@@ -79,35 +82,42 @@ const (
 	tooLong
 )
 
-// add keeps a span. It takes over the record's maps and slices.
+// Estimates of what the store's own books take, in bytes.
+const (
+	entrySize = 512
+	keySize   = 64
+)
+
+// add keeps a span. The record stays the caller's.
 func (s *store) add(r *record) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.traces[r.trace]
 	if e == nil {
-		e = &entry{id: r.trace}
+		e = &entry{id: r.trace, start: r.Start, bytes: entrySize}
 		e.element = s.order[0].PushBack(e)
 		s.traces[r.trace] = e
+		s.bytes[0] += e.bytes
 	}
 	s.order[e.class].MoveToBack(e.element)
 	e.sampled = e.sampled || r.sampled
-	if r.received && slices.ContainsFunc(e.spans, func(other waterfall.Span) bool { return other.ID == r.ID }) {
+	if r.received && s.words.packedHas(e.packed, r.ID) {
 		return known
 	}
-	if len(e.spans) >= maxTraceSpans {
+	if e.spans >= maxTraceSpans {
 		e.dropped++
 		return tooLong
 	}
-	e.spans = append(e.spans, r.Span)
-	size := spanSize(&r.Span)
+	size := -cap(e.packed)
+	e.packed = s.words.pack(e.packed, &r.Span)
+	size += cap(e.packed)
+	e.spans++
+	e.start = min(e.start, r.Start)
 	for _, key := range spanKeys(&r.Span) {
 		if len(e.keys) < maxTraceKeys && !slices.Contains(e.keys, key) {
 			e.keys = append(e.keys, key)
-			size += len(key) + 64
-			if s.index[key] == nil {
-				s.index[key] = map[*entry]struct{}{}
-			}
-			s.index[key][e] = struct{}{}
+			size += len(key) + keySize
+			s.index[key] = append(s.index[key], e)
 		}
 	}
 	e.bytes += size
@@ -157,8 +167,11 @@ func (s *store) remove(e *entry) {
 	s.bytes[e.class] -= e.bytes
 	delete(s.traces, e.id)
 	for _, key := range e.keys {
-		delete(s.index[key], e)
-		if len(s.index[key]) == 0 {
+		others := s.index[key]
+		if i := slices.Index(others, e); i >= 0 { // the oldest, so among the first
+			others = slices.Delete(others, i, i+1)
+		}
+		if s.index[key] = others; len(others) == 0 {
 			delete(s.index, key)
 		}
 	}
@@ -179,7 +192,7 @@ func (s *store) get(id trace.TraceID) *waterfall.Trace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.traces[id]; e != nil {
-		return e.copy()
+		return s.copy(e)
 	}
 	return nil
 }
@@ -201,14 +214,14 @@ func (s *store) find(query string, reads bool, limit int) []*waterfall.Trace {
 			add(e)
 		}
 	default:
-		for e := range s.match(query) {
+		for _, e := range s.match(query) {
 			add(e)
 		}
 	}
-	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(b.start(), a.start()) })
+	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(b.start, a.start) })
 	var traces []*waterfall.Trace
 	for _, e := range found[:min(len(found), limit)] {
-		traces = append(traces, e.copy())
+		traces = append(traces, s.copy(e))
 	}
 	return traces
 }
@@ -218,34 +231,31 @@ const minPrefix = 6
 
 // match looks a query up: exactly first, then, when it looks like the beginning of an
 // id, by prefix.
-func (s *store) match(query string) map[*entry]struct{} {
+func (s *store) match(query string) []*entry {
 	if exact := s.index[query]; len(exact) > 0 {
 		return exact
 	}
-	matches := map[*entry]struct{}{}
 	if len(query) < minPrefix || !isID(query) {
-		return matches
+		return nil
 	}
+	seen := map[*entry]bool{}
+	var matches []*entry
 	for key, entries := range s.index {
-		if strings.HasPrefix(key, query) {
-			for e := range entries {
-				matches[e] = struct{}{}
+		if !strings.HasPrefix(key, query) {
+			continue
+		}
+		for _, e := range entries {
+			if !seen[e] {
+				seen[e] = true
+				matches = append(matches, e)
 			}
 		}
 	}
 	return matches
 }
 
-func (e *entry) start() int64 {
-	first := e.spans[0].Start
-	for i := range e.spans {
-		first = min(first, e.spans[i].Start)
-	}
-	return first
-}
-
-func (e *entry) copy() *waterfall.Trace {
-	t := &waterfall.Trace{ID: e.id.String(), Spans: slices.Clone(e.spans), Dropped: e.dropped}
+func (s *store) copy(e *entry) *waterfall.Trace {
+	t := &waterfall.Trace{ID: e.id.String(), Spans: s.words.unpack(e.packed, e.spans), Dropped: e.dropped}
 	t.Sort()
 	return t
 }
@@ -275,41 +285,6 @@ func spanKeys(s *waterfall.Span) []string {
 		}
 	}
 	return keys
-}
-
-// spanSize estimates the memory of a span, in bytes.
-func spanSize(s *waterfall.Span) int {
-	size := 256 + len(s.Name) + len(s.Status) + len(s.Links)*96 + mapSize(s.Attributes)
-	for _, e := range s.Events {
-		size += 64 + len(e.Name) + mapSize(e.Attributes)
-	}
-	return size
-}
-
-func mapSize(m map[string]any) int {
-	if m == nil {
-		return 0
-	}
-	size := 96
-	for k, v := range m {
-		size += 48 + len(k)
-		switch v := v.(type) {
-		case string:
-			size += len(v)
-		case []string:
-			for _, text := range v {
-				size += 16 + len(text)
-			}
-		case []any:
-			for _, item := range v {
-				text, _ := item.(string)
-				size += 32 + len(text)
-			}
-		default:
-			size += 8
-		}
-	}
-	return size
 }
 
 // each reports the fill of the two rings.
