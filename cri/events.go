@@ -52,7 +52,7 @@ func (s *runtimeService) GetContainerEvents(_ *runtime.GetEventsRequest, out grp
 }
 
 // event carries the state of the whole pod at that moment.
-func event(e pod.Event, kind runtime.ContainerEventType) *runtime.ContainerEventResponse {
+func event(e *pod.Event, kind runtime.ContainerEventType) *runtime.ContainerEventResponse {
 	return &runtime.ContainerEventResponse{
 		ContainerId: string(e.Subject()), ContainerEventType: kind, CreatedAt: nanos(e.Time),
 		PodSandboxStatus: sandboxStatus(e.Sandbox), ContainersStatuses: statuses(e.Siblings),

@@ -404,19 +404,19 @@ func (n *node) CheckHandler(name string) error {
 // subscription is a bounded queue that is cut off when it is full.
 type subscription struct {
 	node   *node
-	events chan pod.Event
+	events chan *pod.Event
 	lost   bool
 }
 
 func (n *node) subscribe(buffer int) cri.Subscription {
-	s := &subscription{node: n, events: make(chan pod.Event, buffer)}
+	s := &subscription{node: n, events: make(chan *pod.Event, buffer)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.subs[s] = struct{}{}
 	return s
 }
 
-func (s *subscription) Events() <-chan pod.Event { return s.events }
+func (s *subscription) Events() <-chan *pod.Event { return s.events }
 
 func (s *subscription) Lost() bool {
 	s.node.mu.Lock()
@@ -443,7 +443,7 @@ func (n *node) publish(kind pod.EventKind, sb pod.Sandbox, c *pod.Container) {
 	e := pod.Event{Seq: n.seq, Time: n.tick(), Kind: kind, Sandbox: sb, Container: c, Siblings: n.of(sb.ID)}
 	for s := range n.subs {
 		select {
-		case s.events <- e:
+		case s.events <- &e:
 		default:
 			s.drop(true)
 		}

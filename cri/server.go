@@ -68,7 +68,7 @@ type Images interface {
 // Subscription is a queue of pod events; *lifecycle.Subscription is one. Events is
 // closed when the subscriber fell behind, and then Lost is true, or on Close.
 type Subscription interface {
-	Events() <-chan pod.Event
+	Events() <-chan *pod.Event
 	Lost() bool
 	Close()
 }

@@ -13,12 +13,13 @@ import (
 // go on with a hole.
 type Subscription struct {
 	hub    *hub
-	events chan pod.Event
+	events chan *pod.Event
 	lost   bool // guarded by hub.mu
 }
 
-// Events is closed by Close, or when the subscriber fell behind.
-func (s *Subscription) Events() <-chan pod.Event { return s.events }
+// Events is closed by Close, or when the subscriber fell behind. An event is shared by
+// all its readers, who do not change it.
+func (s *Subscription) Events() <-chan *pod.Event { return s.events }
 
 // Lost says whether the subscription ended because the subscriber fell behind.
 func (s *Subscription) Lost() bool {
@@ -46,11 +47,11 @@ func (h *hub) subscribe(buffer int) *Subscription { return h.join(buffer, false)
 func (h *hub) join(buffer int, replay bool) *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var before []pod.Event
+	var before []*pod.Event
 	if replay {
 		before = h.past.recall(time.Now())
 	}
-	s := &Subscription{hub: h, events: make(chan pod.Event, max(buffer, 1)+len(before))}
+	s := &Subscription{hub: h, events: make(chan *pod.Event, max(buffer, 1)+len(before))}
 	for _, e := range before {
 		s.events <- e
 	}
@@ -63,10 +64,11 @@ func (h *hub) publish(e pod.Event) {
 	defer h.mu.Unlock()
 	h.seq++
 	e.Seq = h.seq
-	h.past.note(e, time.Now())
+	told := &e
+	h.past.note(told, time.Now())
 	for s := range h.subs {
 		select {
-		case s.events <- e:
+		case s.events <- told:
 		default:
 			h.dropLocked(s, true)
 		}

@@ -30,13 +30,13 @@ const (
 // past is what the hub remembers. The zero value remembers nothing; open begins.
 type past struct {
 	until  time.Time
-	events []pod.Event
+	events []*pod.Event
 }
 
 func (p *past) open(now time.Time) { p.until = now.Add(replayFor) }
 
 // note remembers an event while the time for it lasts.
-func (p *past) note(e pod.Event, now time.Time) {
+func (p *past) note(e *pod.Event, now time.Time) {
 	if now.After(p.until) {
 		p.events = nil
 		return
@@ -48,7 +48,7 @@ func (p *past) note(e pod.Event, now time.Time) {
 }
 
 // recall is what a reader that connects now may have missed.
-func (p *past) recall(now time.Time) []pod.Event {
+func (p *past) recall(now time.Time) []*pod.Event {
 	if now.After(p.until) {
 		p.events = nil
 	}
@@ -109,6 +109,6 @@ func (h *hub) remember(events []pod.Event, now time.Time) {
 	for _, e := range events {
 		h.seq++
 		e.Seq = h.seq
-		h.past.note(e, now)
+		h.past.note(&e, now)
 	}
 }

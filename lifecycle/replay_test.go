@@ -40,13 +40,13 @@ func TestReaderThatComesBackReceivesWhatItMissedFirst(t *testing.T) {
 func TestPastIsBoundedAndEnds(t *testing.T) {
 	var p past
 	start := time.Now()
-	p.note(pod.Event{Seq: 1}, start)
+	p.note(&pod.Event{Seq: 1}, start)
 	if got := p.recall(start); len(got) != 0 {
 		t.Errorf("%d events are remembered before the daemon has begun to", len(got))
 	}
 	p.open(start)
 	for seq := range uint64(5 * replayMost) {
-		p.note(pod.Event{Seq: seq}, start)
+		p.note(&pod.Event{Seq: seq}, start)
 	}
 	got := p.recall(start)
 	if len(got) > replayMost || len(got) < replayMost/2 || got[len(got)-1].Seq != 5*replayMost-1 {

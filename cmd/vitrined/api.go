@@ -81,7 +81,7 @@ func (d *daemon) events(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case e, open := <-subscription.Events():
-			if !open || encoder.Encode(apiEvent(e)) != nil || flusher.Flush() != nil {
+			if !open || encoder.Encode(apiEvent(*e)) != nil || flusher.Flush() != nil {
 				return
 			}
 		}

@@ -170,7 +170,7 @@ func (d *daemon) observe() {
 	go func() {
 		defer close(done)
 		for e := range events.Events() {
-			d.telemetry.Observe(e)
+			d.telemetry.Observe(*e)
 		}
 	}()
 	d.stops.add(func() { events.Close(); <-done })
