@@ -129,22 +129,10 @@ func (c *conn) send(msg *wire.Message, files []int) error {
 
 // run reads until the connection ends, then fails every waiting caller.
 func (c *conn) run(event func(wire.Message)) {
-	buf := make([]byte, wire.MaxPacket)
-	oob := make([]byte, syscall.CmsgSpace(4*4))
 	for {
-		n, oobn, flags, _, err := c.sock.ReadMsgUnix(buf, oob)
-		if err != nil || n == 0 {
+		msg, fds, err := c.receive()
+		if err != nil {
 			break
-		}
-		fds := rights(oob[:oobn])
-		var msg wire.Message
-		if flags&syscall.MSG_TRUNC != 0 || msg.Parse(buf[:n]) != nil {
-			closeAll(fds)
-			break
-		}
-		msg.Body = append([]byte(nil), msg.Body...)
-		if len(buf) > smallPacket { // only the first reply, with the steps of a creation, is large
-			buf = make([]byte, smallPacket)
 		}
 		if msg.Kind != wire.Reply {
 			closeAll(fds)
@@ -160,6 +148,56 @@ func (c *conn) run(event func(wire.Message)) {
 	for id, ch := range c.waiting {
 		delete(c.waiting, id)
 		close(ch)
+	}
+}
+
+// packets are buffers for one packet each. A connection says something once in minutes:
+// it has a buffer only while there is something to read.
+var packets = sync.Pool{New: func() any { return new([wire.MaxPacket]byte) }}
+
+// receive returns the next message; its descriptors belong to the caller.
+func (c *conn) receive() (msg wire.Message, fds []int, err error) {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return msg, nil, err
+	}
+	if readErr := raw.Read(func(fd uintptr) bool {
+		msg, fds, err = receivePacket(int(fd))
+		return err != syscall.EAGAIN
+	}); readErr != nil {
+		return msg, nil, readErr
+	}
+	return msg, fds, err
+}
+
+// receivePacket does not block: EAGAIN says that there is nothing yet.
+func receivePacket(sock int) (msg wire.Message, fds []int, err error) {
+	buf := packets.Get().(*[wire.MaxPacket]byte)
+	defer packets.Put(buf)
+	var oob [64]byte // room for four descriptors
+	for {
+		n, oobn, flags, _, err := syscall.Recvmsg(sock, buf[:], oob[:syscall.CmsgSpace(4*4)], syscall.MSG_CMSG_CLOEXEC|syscall.MSG_DONTWAIT)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return msg, nil, err
+		}
+		if n == 0 {
+			return msg, nil, ErrLost
+		}
+		fds = rights(oob[:oobn])
+		if flags&syscall.MSG_TRUNC != 0 {
+			err = wire.ErrMalformed
+		} else {
+			err = msg.Parse(buf[:n])
+		}
+		if err != nil {
+			closeAll(fds)
+			return msg, nil, err
+		}
+		msg.Body = append([]byte(nil), msg.Body...)
+		return msg, fds, nil
 	}
 }
 
@@ -192,9 +230,5 @@ func rights(oob []byte) (fds []int) {
 	}
 	return fds
 }
-
-// smallPacket is room for every packet from a monitor but its first: an exit record
-// is the largest of them.
-const smallPacket = wire.MaxExit + 1024
 
 const oPath = 0x200000 // O_PATH, which package syscall does not name
