@@ -22,7 +22,7 @@ func readV1(f *figures, extent Extent) (Stats, error) {
 		}
 	}
 	if mounted["pids"] != "" && extent >= UsageAndTasks {
-		s.Pids, errs[2] = part(func() (*PidsStats, error) { return readPids(f) })
+		s.Pids, errs[2] = part(func() (*PidsStats, error) { return readPids(f, extent) })
 	}
 	if mounted["blkio"] != "" {
 		s.IO, errs[3] = part(func() (*IOStats, error) { return ioV1(f, extent) })
@@ -107,7 +107,7 @@ func memoryV1(f *figures, extent Extent) (*MemoryStats, *SwapStats, error) {
 }
 
 // readPids is the same on v1 and v2.
-func readPids(f *figures) (*PidsStats, error) {
+func readPids(f *figures, extent Extent) (*PidsStats, error) {
 	s := &PidsStats{At: time.Now()}
 	var err error
 	if s.Threads, err = f.uint("pids", "pids.current"); err != nil {
@@ -126,7 +126,9 @@ func readPids(f *figures) (*PidsStats, error) {
 	}
 	procs, err := procsBelow(f.dir("pids"))
 	s.Processes = uint64(len(procs))
-	s.FileDescriptors, s.HasFileDescriptors = descriptorsOf(procs)
+	if extent >= Everything {
+		s.FileDescriptors, s.HasFileDescriptors = descriptorsOf(procs)
+	}
 	return s, err
 }
 

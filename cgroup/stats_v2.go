@@ -16,7 +16,7 @@ func readV2(f *figures, extent Extent) (Stats, error) {
 	s.Memory, errs[1] = part(func() (*MemoryStats, error) { return memoryV2(f, extent) })
 	s.Swap, errs[2] = part(func() (*SwapStats, error) { return swapV2(f) })
 	if extent >= UsageAndTasks {
-		s.Pids, errs[3] = part(func() (*PidsStats, error) { return readPids(f) })
+		s.Pids, errs[3] = part(func() (*PidsStats, error) { return readPids(f, extent) })
 	}
 	s.IO, errs[4] = part(func() (*IOStats, error) { return ioV2(f, extent) })
 	if extent >= Everything {
