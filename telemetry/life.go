@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/vitrine-runtime/vitrine/telemetry/history"
 	"github.com/vitrine-runtime/vitrine/telemetry/life"
@@ -46,18 +48,27 @@ func (t *Telemetry) Lives(ctx context.Context, query string, node Node) ([]*Trac
 	if err != nil {
 		return nil, err
 	}
+	id := ""
+	if len(query) == 2*len(trace.TraceID{}) && isID(query) {
+		id = query
+	}
+	return LivesOf(e, id), nil
+}
+
+// LivesOf are the lives in what is known of a pod; id is that of the only trace that is
+// wanted, empty for all.
+func LivesOf(e why.Evidence, id string) (lives []*Trace) {
 	subject := history.Subject{Namespace: e.Namespace, Pod: e.Name, UID: e.UID}
-	var lives []*Trace
 	for _, c := range e.Containers {
 		if e.Container != "" && c.Name != e.Container {
 			continue
 		}
-		if drawn, ok := life.Of(subject, c, e.Now); ok && (len(query) != 32 || drawn.ID == query || !isID(query)) {
+		if drawn, ok := life.Of(subject, c, e.Now); ok && (id == "" || drawn.ID == id) {
 			lives = append(lives, drawn)
 		}
 	}
-	slices.SortStableFunc(lives, func(a, b *Trace) int { return int(a.Spans[0].Start - b.Spans[0].Start) })
-	return lives, nil
+	slices.SortStableFunc(lives, func(a, b *Trace) int { return cmp.Compare(a.Spans[0].Start, b.Spans[0].Start) })
+	return lives
 }
 
 // protoSpan is a span that was drawn here in OTLP; its trace is sampled.

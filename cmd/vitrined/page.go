@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/page"
 	"github.com/vitrine-runtime/vitrine/telemetry/why"
@@ -71,7 +72,7 @@ func guarded(next http.Handler) http.Handler {
 }
 
 func (d *daemon) nodePage(w http.ResponseWriter, r *http.Request) {
-	n := page.Node{Now: time.Now(), Status: d.status(r), Kills: d.kills("")}
+	n := page.Node{Now: time.Now(), Status: d.status(r), Kills: d.kills(""), Denials: d.ledgers(r.Context(), "")}
 	for _, p := range d.images.Pulls() {
 		n.Pulls = append(n.Pulls, api.Pull{Ref: p.Ref, Since: p.Since, Phase: p.Phase, Waiters: p.Waiters, Bytes: p.Bytes, Total: p.Total})
 	}
@@ -104,8 +105,12 @@ func (d *daemon) podPage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	shown := page.Subject{Now: time.Now(), Verdict: why.Judge(evidence), Traces: evidence.Traces, Lives: telemetry.LivesOf(evidence, "")}
+	if evidence.Name != "" {
+		shown.Denials = slices.DeleteFunc(d.ledgers(r.Context(), evidence.Pod), func(c api.Denials) bool { return len(c.Denials) == 0 })
+	}
 	var b bytes.Buffer
-	send(w, &b, page.WriteSubject(&b, page.Subject{Now: time.Now(), Verdict: why.Judge(evidence), Traces: evidence.Traces}))
+	send(w, &b, page.WriteSubject(&b, shown))
 }
 
 // send answers with a whole page or with an error, never with half of one.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -77,8 +78,48 @@ func (d *daemon) inspect(ctx context.Context, c pod.Container, into *why.Contain
 		into.Process, into.Wait, into.Monitor = live.Process, live.Wait, live.Monitor
 		into.Zombies = live.Zombies
 		into.LogBytes, into.LogDropped = live.LogBytes, live.LogDropped
+		into.Frozen = d.frozen(c)
+	}
+	if ledger, lost := d.pods.Denials(ctx, c); len(ledger) > 0 {
+		into.Denials, into.AllDenials = ledger, len(ledger)+int(min(lost, 1<<30))
 	}
 	into.Figures = fill(d.figures(ctx, c), into.Figures)
+}
+
+// frozen says which cgroup a container stands still for; empty when it does not, or has
+// ended meanwhile.
+func (d *daemon) frozen(c pod.Container) string {
+	if c.Cgroup == "" {
+		return ""
+	}
+	frozen, itself, err := d.cgroups.Frozen(c.Cgroup)
+	switch {
+	case err != nil || !frozen:
+		return ""
+	case itself:
+		return "its cgroup"
+	}
+	return "a cgroup above its own"
+}
+
+// maxDelays bounds the processes of one container whose waiting is read.
+const maxDelays = 64
+
+// runDelay is the longest time that a process of the cgroup has waited for a CPU, by
+// /proc/PID/schedstat (kernel Documentation/scheduler/sched-stats.rst).
+func (d *daemon) runDelay(path string) (longest time.Duration) {
+	pids, err := d.cgroups.Procs(path)
+	if err != nil {
+		return 0 // removed meanwhile
+	}
+	for _, pid := range pids[:min(len(pids), maxDelays)] {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+		var ran, waited int64
+		if _, scanErr := fmt.Sscan(string(raw), &ran, &waited); err == nil && scanErr == nil {
+			longest = max(longest, time.Duration(waited))
+		}
+	}
+	return longest
 }
 
 // fill takes what now lacks from what was kept at the exit, when the cgroup was whole.
@@ -113,6 +154,10 @@ func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 		if cpu.PSI != nil {
 			f.CPUStall = time.Duration(cpu.PSI.Some.Total)
 		}
+	}
+	if c.State == pod.Running {
+		// What its own limit makes it wait is told as throttling.
+		f.RunDelay = max(0, d.runDelay(c.Cgroup)-f.Throttled)
 	}
 	if m := stats.Memory; m != nil {
 		f.MemoryHigh, f.MajorFaults = m.HighEvents, m.MajorPageFaults

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,8 @@ type Node struct {
 	Pulls  []api.Pull
 	// Kills are OOM kills, the latest first.
 	Kills []api.OOM
+	// Denials are the ledgers of the containers that were denied something.
+	Denials []api.Denials
 }
 
 // Pod is one line of the table of pods.
@@ -55,6 +58,10 @@ type Subject struct {
 	Verdict why.Verdict
 	// Traces are its calls, the oldest first.
 	Traces []*waterfall.Trace
+	// Lives are its containers', the oldest first, each a trace of one span.
+	Lives []*waterfall.Trace
+	// Denials are the ledgers of its containers.
+	Denials []api.Denials
 }
 
 // WriteNode writes the first page.
@@ -65,13 +72,55 @@ func WriteSubject(w io.Writer, s Subject) error {
 	view := struct {
 		Subject
 		Calls []callView
+		Lived []lifeView
 	}{Subject: s}
+	for _, t := range s.Lives {
+		for _, span := range t.Spans {
+			view.Lived = append(view.Lived, lifeOf(t, span))
+		}
+	}
 	for _, t := range s.Traces {
 		for _, root := range t.Roots() {
 			view.Calls = append(view.Calls, viewOf(t, root))
 		}
 	}
 	return pages.ExecuteTemplate(w, "subject", view)
+}
+
+// lifeView is one container's life as a table of what befell it.
+type lifeView struct {
+	Container, Trace, Started, Took, End string
+	Events                               []eventView
+}
+
+type eventView struct{ After, Name, Text string }
+
+// maxEvents bounds the rows of one life.
+const maxEvents = 60
+
+func lifeOf(t *waterfall.Trace, s waterfall.Span) lifeView {
+	v := lifeView{Container: s.Text("k8s.container.name"), Trace: t.ID, Started: time.Unix(0, s.Start).UTC().Format("2006-01-02 15:04:05.000"), Took: waterfall.Duration(s.Duration())}
+	switch {
+	case s.Unfinished:
+		v.End = "goes on"
+	case s.Status != "":
+		v.End = s.Status
+	default:
+		v.End = s.Text("vitrine.exit.reason")
+	}
+	for _, e := range s.Events[:min(len(s.Events), maxEvents)] {
+		text, _ := e.Attributes["vitrine.message"].(string)
+		if text == "" {
+			var parts []string
+			for key, value := range e.Attributes {
+				parts = append(parts, fmt.Sprintf("%s %v", strings.TrimPrefix(key, "vitrine."), value))
+			}
+			slices.Sort(parts)
+			text = strings.Join(parts, ", ")
+		}
+		v.Events = append(v.Events, eventView{waterfall.Duration(time.Duration(e.Time - s.Start)), strings.TrimPrefix(e.Name, "container."), text})
+	}
+	return v
 }
 
 // callView is one call as a table.

@@ -23,10 +23,15 @@ func node() page.Node {
 	return page.Node{Now: now,
 		Status: api.Status{Version: "0.1", PID: 42, StartedAt: now.Add(-time.Hour), Network: evil, Operations: []api.Operation{
 			{Subject: "shop/web", Name: "run_sandbox", Phase: "network", Since: now.Add(-time.Minute)}}},
-		Pods:  []page.Pod{{Name: "shop/" + evil, State: "ready", Created: now, Containers: []page.Container{{Name: "app", State: "exited", Note: "137 OOMKilled"}}}},
-		Pulls: []api.Pull{{Ref: evil, Since: now, Bytes: 1 << 20, Total: 4 << 20}},
-		Kills: []api.OOM{{OOMKill: pod.OOMKill{At: now, Victim: pod.Culprit{Command: evil, ContainerPID: 7}, Level: "container", Limit: 24 << 20, Message: evil}, Pod: "shop/" + evil, Container: "app"}},
+		Pods:    []page.Pod{{Name: "shop/" + evil, State: "ready", Created: now, Containers: []page.Container{{Name: "app", State: "exited", Note: "137 OOMKilled"}}}},
+		Pulls:   []api.Pull{{Ref: evil, Since: now, Bytes: 1 << 20, Total: 4 << 20}},
+		Kills:   []api.OOM{{OOMKill: pod.OOMKill{At: now, Victim: pod.Culprit{Command: evil, ContainerPID: 7}, Level: "container", Limit: 24 << 20, Message: evil}, Pod: "shop/" + evil, Container: "app"}},
+		Denials: ledgers(),
 	}
+}
+
+func ledgers() []api.Denials {
+	return []api.Denials{{Pod: "shop/" + evil, Container: evil, Lost: 2, Denials: []pod.Denial{{Layer: "seccomp", Count: 3, First: now, What: evil, Remedy: evil}}}}
 }
 
 func subject() page.Subject {
@@ -34,7 +39,11 @@ func subject() page.Subject {
 		{ID: "1", Name: "runtime.v1.RuntimeService/RunPodSandbox", Kind: "server", Start: now.UnixNano(), End: now.Add(4 * time.Second).UnixNano(), Error: true, Status: evil, Attributes: map[string]any{"rpc.response.status_code": "UNKNOWN"}},
 		{ID: "2", ParentID: "1", Name: "network.cni", Start: now.UnixNano(), End: now.Add(3 * time.Second).UnixNano(), Error: true, Status: evil, Attributes: map[string]any{"vitrine.cni.plugin": evil}},
 	}}
-	return page.Subject{Now: now, Traces: []*waterfall.Trace{trace},
+	life := &waterfall.Trace{ID: strings.Repeat("2", 32), Spans: []waterfall.Span{{ID: "3", Name: "container.life", Start: now.UnixNano(), End: now.Add(time.Hour).UnixNano(), Status: evil,
+		Attributes: map[string]any{"k8s.container.name": evil}, Events: []waterfall.Event{
+			{Name: "container.oom", Time: now.Add(time.Minute).UnixNano(), Attributes: map[string]any{"vitrine.message": evil}},
+			{Name: "container.stop", Time: now.Add(time.Minute).UnixNano(), Attributes: map[string]any{evil: evil}}}}}}
+	return page.Subject{Now: now, Traces: []*waterfall.Trace{trace}, Lives: []*waterfall.Trace{life}, Denials: ledgers(),
 		Verdict: why.Judge(why.Evidence{Pod: "shop/" + evil, Now: now.Add(time.Minute), Traces: []*waterfall.Trace{trace}})}
 }
 
@@ -102,7 +111,7 @@ func TestPagesSayWhatTheirPartsAre(t *testing.T) {
 	text := b.String()
 	count := func(part string) int { return strings.Count(text, part) }
 	tables := count("<table")
-	if tables < 6 || count("<caption>") != tables || count("<thead>") != tables || count("<th>") != 0 {
+	if tables < 9 || count("<caption>") != tables || count("<thead>") != tables || count("<th>") != 0 {
 		t.Errorf("%d tables, %d captions, %d heads, %d headers without a scope", tables, count("<caption>"), count("<thead>"), count("<th>"))
 	}
 	for _, want := range []string{`<html lang="en">`, "<title>", "<main id=", `href="#main"`, "<h1>", "aria-label"} {

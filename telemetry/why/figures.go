@@ -79,6 +79,8 @@ func processes(e *Evidence) []Fact {
 		}
 		pipe := c.Wait == "pipe_write" || c.Wait == "anon_pipe_write"
 		switch {
+		case c.Frozen != "":
+			add("process.frozen", 0.9, "no process of %s goes on: %s is frozen", c.Name, c.Frozen)
 		case pipe && c.Monitor == "T":
 			add("log.blocked", 0.9, "%s waits to write its output, because its monitor is stopped (state T) and does not read the pipe", c.Name)
 		case pipe:

@@ -72,6 +72,9 @@ type Container struct {
 	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function it
 	// sleeps in; Monitor the state letter of its monitor. Empty: not known.
 	Process, Wait, Monitor string
+	// Frozen says which cgroup stands still, empty when none does: "its cgroup", or "a
+	// cgroup above its own".
+	Frozen string
 	// Zombies are children of PID 1 that have ended and that it has not waited for.
 	Zombies int
 	// LogBytes were written to the log, LogDropped were lost, so far.
@@ -88,7 +91,7 @@ type Container struct {
 // Fact is one piece of evidence.
 type Fact struct {
 	Time time.Time `json:"time,omitzero"`
-	// Source is where it comes from: trace, exit, cgroup, exec, log, process, daemon.
+	// Source is where it comes from: trace, exit, denial, cgroup, exec, log, process, daemon.
 	Source string `json:"source"`
 	Text   string `json:"text"`
 	// Cause is what it speaks for, and Weight how strongly: 0 to 1.
@@ -97,6 +100,8 @@ type Fact struct {
 	Container string  `json:"container,omitempty"`
 	// sentence is that of the cause, if this is its strongest fact; empty: Text.
 	sentence string
+	// next is the cause's next step then; empty: that of its name.
+	next string
 }
 
 // Cause is a possible explanation.
@@ -131,7 +136,7 @@ const threshold = 0.15
 // Judge finds the cause.
 func Judge(e Evidence) Verdict {
 	var facts []Fact
-	for _, collect := range []func(*Evidence) []Fact{calls, exits, figures, processes, commands, restarts} {
+	for _, collect := range []func(*Evidence) []Fact{calls, exits, denials, figures, processes, commands, restarts} {
 		facts = append(facts, collect(&e)...)
 	}
 	if e.Container != "" {
@@ -176,6 +181,7 @@ func rank(facts []Fact) []Cause {
 		}
 		strongest := slices.MaxFunc(c.Facts, func(a, b Fact) int { return cmp.Compare(a.Weight, b.Weight) })
 		c.Sentence = oneLine(cmp.Or(strongest.sentence, strongest.Text))
+		c.Next = cmp.Or(oneLine(strongest.next), c.Next)
 		slices.SortStableFunc(c.Facts, func(a, b Fact) int { return a.Time.Compare(b.Time) })
 		c.Facts = shorten(c.Facts)
 		causes = append(causes, *c)

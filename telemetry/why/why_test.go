@@ -157,6 +157,33 @@ var cases = []struct {
 		ended(pod.Exit{Code: 143, Signal: 15, Reason: "Error"}, func(c *why.Container) {
 			c.Stopped, c.Figures.Execs = true, history.Execs{Count: 3, NonZero: 3, Streak: 3}
 		})}}},
+	{"a denial before it gave up", "capability.denied", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "ip: RTNETLINK answers: Operation not permitted"
+			c.Denials, c.AllDenials = []pod.Denial{
+				{Layer: "capability", Capability: "SYS_ADMIN", First: at(200), Last: at(200), What: "mount without SYS_ADMIN"},
+				{Layer: "capability", Capability: "NET_ADMIN", First: at(5000), Last: at(5000), What: "sendto needs NET_ADMIN", Remedy: "securityContext.capabilities.add: [NET_ADMIN]"}}, 3
+		})}}},
+	{"a denial before it gave up for another reason", "process.address", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "bind: Address already in use"
+			c.Denials = []pod.Denial{{Layer: "capability", Capability: "SYS_NICE", First: at(5000), Last: at(5000), What: "setpriority needs SYS_NICE"}}
+		})}}},
+	{"a denial long before it gave up", "exit.code", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Finished = at(50000)
+			c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", First: at(5000), Last: at(5000), What: "bpf was refused"}}
+		})}}},
+	{"a denial of one that goes on is a possibility", "seccomp.denied", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", First: at(5000), Last: at(5000), What: "bpf was refused"}}
+	})}}},
+	{"a denial does not explain the OOM killer", "oom.killed", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 137, Signal: 9, Reason: "OOMKilled", Message: "the limit"}, func(c *why.Container) {
+			c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", First: at(5000), Last: at(5000), What: "bpf was refused"}}
+		})}}},
+	{"a frozen cgroup is no hanging kernel call", "process.frozen", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Process, c.Wait, c.Frozen = "D", "__refrigerator", "its cgroup"
+	})}}},
 	{"an operation cut off", "daemon.restarted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app"}},
 		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(2000), Boot: "a"}}}},
 	{"the node was booted again", "node.rebooted", why.Evidence{Begun: []why.Begun{{Time: at(50), Name: "lifecycle.create_container", Container: "app", Ended: true}},

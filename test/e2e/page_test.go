@@ -46,7 +46,7 @@ func TestPageShowsThePodsAndTheirStarts(t *testing.T) {
 	}
 	look("/", "test/shown", "app: exited (9 Error)", `href="pod?subject=test%2fshown"`)
 	subject := "/pod?" + url.Values{"subject": {"test/shown"}}.Encode()
-	look(subject, "exited with 9", "giving up", "RunPodSandbox", "network.cni bridge ADD", "StartContainer")
+	look(subject, "exited with 9", "giving up", `id="lives"`, "RunPodSandbox", "network.cni bridge ADD", "StartContainer")
 	if text := get(t, "http://"+address+"/", "evil.example"); !strings.Contains(text, "localhost only") {
 		t.Errorf("a foreign name is answered: %s", text)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -210,6 +211,11 @@ var programs = group{
 				c.Linux.SecurityContext.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_Localhost, LocalhostRef: path}
 			}, "/bin/mkdir", "/tmp/x")
 		}},
+		{name: "capability that the container does not have", cause: "capability.denied", evidence: []string{"CHOWN"}, inject: func(w *world) {
+			w.ends(func(c *runtime.ContainerConfig) {
+				c.Linux.SecurityContext.Capabilities = &runtime.Capability{DropCapabilities: []string{"ALL"}}
+			}, "/bin/busybox", "chown", "1", "/tmp")
+		}},
 		{name: "PID 1 above its memory limit", cause: "oom.killed", evidence: []string{"OOM"}, inject: func(w *world) {
 			w.ends(memory(24), "/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
 		}},
@@ -243,6 +249,44 @@ var programs = group{
 			w.ends(func(c *runtime.ContainerConfig) { c.Linux.SecurityContext.RunAsUser = &runtime.Int64Value{Value: 1000} }, "/bin/cat", "/root/secret")
 		}},
 	},
+}
+
+// probe runs a command in the container as kubelet's exec probe does, which says no.
+func (w *world) probe(id string, times int) {
+	w.Helper()
+	for range times {
+		if r := harness.Must(w.cri.Exec(w.ctx, id, 30, "/bin/false"))(w); r.ExitCode == 0 {
+			w.Fatal("the probe said yes")
+		}
+	}
+}
+
+// freeze freezes the cgroup of a container, as docker pause does.
+func (w *world) freeze(id string) {
+	w.Helper()
+	pid, _ := w.init(id)
+	for line := range strings.Lines(string(harness.Must(os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)))(w))) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3) // ID:CONTROLLERS:PATH
+		file, stop, run := "/sys/fs/cgroup/freezer"+parts[2]+"/freezer.state", "FROZEN", "THAWED"
+		if parts[1] == "" {
+			file, stop, run = "/sys/fs/cgroup"+parts[2]+"/cgroup.freeze", "1", "0"
+		} else if parts[1] != "freezer" {
+			continue
+		}
+		if err := os.WriteFile(file, []byte(stop), 0); err != nil {
+			if parts[1] == "" && os.IsNotExist(err) { // v2 without the container in it, beside v1
+				continue
+			}
+			w.Fatal(err)
+		}
+		w.undo = append(w.undo, func() {
+			if err := os.WriteFile(file, []byte(run), 0); err != nil {
+				w.Error(err)
+			}
+		})
+		return
+	}
+	w.Fatal("no freezer")
 }
 
 func memory(mib int64) func(*runtime.ContainerConfig) {
@@ -293,6 +337,21 @@ var figures = group{
 				w.Fatal(err)
 			}
 			w.undo = append(w.undo, func() { unix.Kill(pid, unix.SIGCONT) })
+		}},
+		{name: "container whose cgroup was frozen", cause: "process.frozen", evidence: []string{"its cgroup is frozen"}, passing: true, inject: func(w *world) {
+			id, _ := w.container(nil, "/bin/sleep", "100")
+			w.freeze(id)
+		}},
+		{name: "readiness probe that says no", cause: "probe.failed", evidence: []string{"3 of 3 commands", "another code than 0"}, inject: func(w *world) {
+			id, _ := w.container(nil, "/bin/sleep", "100")
+			w.probe(id, 3)
+		}},
+		{name: "liveness probe that says no until the container is stopped for it", cause: "probe.failed", evidence: []string{"was stopped", "3 commands"}, inject: func(w *world) {
+			id, _ := w.container(nil, "/bin/sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
+			w.probe(id, 3)
+			if err := w.cri.Stop(w.ctx, id, 30); err != nil {
+				w.Fatal(err)
+			}
 		}},
 		{name: "nothing wrong", cause: "none", passing: true, inject: func(w *world) { w.container(nil, "/bin/sleep", "100") }},
 	},
