@@ -23,8 +23,8 @@ type Start struct {
 	AtExec, AtListen Use
 }
 
-// Use is what the thread that came to a moment, and the threads of its process that had
-// ended, had used by then. The counters begin with the process, not with the execve.
+// Use is what the process that came to a moment had used by then: its first 64 threads
+// and all that had ended. The counters begin with the process, not with the execve.
 type Use struct {
 	MinorFaults, MajorFaults uint64
 	// ReadBytes came from a disk, not from the page cache.

@@ -4,45 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
-
-// refused are the cgroups whose ledgers have grown since they were read. The kernel
-// tells that a ledger has grown and not how, so what grows while one is read is read
-// with the next, once. The zero value is nobody; begin comes before the rest.
-type refused struct {
-	mu    sync.Mutex // guards grown
-	grown map[uint64]bool
-	wake  chan struct{} // holds one
-	// one is held from reading a ledger to putting it on record: an older one must not
-	// take the place of the last.
-	one sync.Mutex
-}
-
-func (r *refused) begin() { r.grown, r.wake = map[uint64]bool{}, make(chan struct{}, 1) }
-
-func (r *refused) note(cgroup uint64) {
-	r.mu.Lock()
-	r.grown[cgroup] = true
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default: // it will be looked at
-	}
-}
-
-func (r *refused) take() map[uint64]bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	grown := r.grown
-	r.grown = map[uint64]bool{}
-	return grown
-}
 
 // followDenials reads ledgers that have grown, until the daemon ends.
 func (m *Manager) followDenials(ctx context.Context) {

@@ -93,7 +93,8 @@ type Manager struct {
 	plugins Plugins // nil for none
 	witness Witness // nil without one
 	watched watched
-	refused refused
+	refused news // denials
+	starts  news // progress of starts
 	watches watches
 	// fileSystem is that of writable layers.
 	fileSystem fileSystem
@@ -147,6 +148,8 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	if m.enterer, err = client.OpenEnterer(filepath.Join(filepath.Dir(config.LaunchPath), "vitrine-enter")); err != nil {
 		slog.InfoContext(ctx, "exec sessions go through the launcher", "cause", err)
 	}
+	m.refused.begin()
+	m.starts.begin()
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return m, nil
 }

@@ -64,14 +64,20 @@ func (m *Manager) finishStart(ctx context.Context, op *operation, e *containerEn
 	if monitor == nil {
 		return fmt.Errorf("start container %s: %w: its monitor is gone", c.ID.Short(), pod.ErrUnavailable)
 	}
-	started := time.Now()
+	started, traceparent := time.Now(), ""
 	if err := op.step(ctx, "execute", func(ctx context.Context) error {
-		return monitor.StartContainer(client.WithTraceparent(ctx, telemetry.Traceparent(ctx)))
+		traceparent = telemetry.Traceparent(ctx)
+		return monitor.StartContainer(client.WithTraceparent(ctx, traceparent))
 	}); err != nil {
 		return m.failStart(ctx, e, err)
 	}
-	if err := op.step(ctx, "running", func(context.Context) error {
-		_, err := m.putContainer(e, pod.Running, func(next *pod.Container) { next.StartedAt = started })
+	if err := op.step(ctx, "running", func(ctx context.Context) error {
+		began := m.began(ctx, c, started, traceparent)
+		_, err := m.putContainer(e, pod.Running, func(next *pod.Container) { next.StartedAt, next.Evidence.Start = started, began })
+		if err == nil && began != nil {
+			m.tellStart(ctx, c, pod.Start{}, *began)
+			m.starts.note(c.Evidence.Cgroup) // what came between the look and the door
+		}
 		return err
 	}); err != nil {
 		return err

@@ -158,13 +158,16 @@ func (m *Manager) observe(ctx context.Context, c pod.Container) {
 		warn(ctx, "a container's seccomp profile is not learned", err, "container", c.ID)
 	}
 	if o.Accept && (c.Evidence.Start == nil || c.Evidence.Start.Accept.IsZero()) {
-		_, err := m.stand(c, byStart, calls.Options{Accept: true})
+		_, err := m.stand(c, byStart, startWatch)
 		warn(ctx, "a container's first accept is not timed", err, "container", c.ID)
 	}
 }
 
 // learning needs to know what seccomp answered.
 var learning = calls.Options{Denials: true}
+
+// startWatch lasts until the first accept.
+var startWatch = calls.Options{Accept: true}
 
 // stand begins a watch for an asker; one that he has already goes on.
 func (m *Manager) stand(c pod.Container, by asker, o calls.Options) (*standing, error) {

@@ -14,15 +14,16 @@ import (
 
 // tally is a watch that counts as it is told.
 type tally struct {
-	counted []calls.Count
-	whole   bool
-	stopped int
+	counted  []calls.Count
+	whole    bool
+	stopped  int
+	accepted time.Duration
 }
 
 func (t *tally) Whole() bool                      { return t.whole }
 func (t *tally) Syscalls() ([]calls.Count, error) { return t.counted, nil }
 func (t *tally) Flight() (calls.Flight, error)    { return calls.Flight{Missed: 7}, nil }
-func (t *tally) Accepted() (time.Duration, error) { return 0, nil }
+func (t *tally) Accepted() (time.Duration, error) { return t.accepted, nil }
 func (t *tally) Stop() error                      { t.stopped++; return nil }
 
 func TestEachAskerHasItsOwnCounts(t *testing.T) {

@@ -38,6 +38,9 @@ type Witness interface {
 	// WatchSyscalls watches a tracked container's system calls, and counts them, until the
 	// watch is stopped.
 	WatchSyscalls(cgroup uint64, options calls.Options) (Watch, error)
+	// StartProfile is how the container began, as far as it has come; zero before PID 1's
+	// first execve.
+	StartProfile(cgroup uint64) (oom.Start, error)
 	// Events calls handle for each record until ctx ends; handle must be quick.
 	Events(ctx context.Context, handle func(oom.Record)) error
 }
@@ -188,8 +191,8 @@ func (m *Manager) followWitness() {
 	if m.witness == nil {
 		return
 	}
-	m.refused.begin()
 	m.background(m.followDenials)
+	m.background(m.followStarts)
 	m.background(func(ctx context.Context) {
 		err := m.witness.Events(ctx, func(r oom.Record) {
 			switch r.Kind {
@@ -197,6 +200,8 @@ func (m *Manager) followWitness() {
 				m.takeKill(ctx, r)
 			case oom.KindDenial:
 				m.refused.note(r.Cgroup)
+			case oom.KindProgress:
+				m.starts.note(r.Cgroup)
 			}
 		})
 		if ctx.Err() == nil {

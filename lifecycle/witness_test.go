@@ -22,6 +22,7 @@ type book struct {
 	last    map[uint64]oom.Last
 	denials map[uint64][]denial.Line
 	watches []*tally // the next ones
+	starts  map[uint64]oom.Start
 }
 
 func (b *book) Observes(oom.Kind) bool                               { return true }
@@ -29,6 +30,7 @@ func (b *book) Track(id uint64) error                                { b.tracked
 func (b *book) SetInit(uint64, int) error                            { return nil }
 func (b *book) Last(id uint64) (oom.Last, error)                     { return b.last[id], nil }
 func (b *book) Denials(id uint64) ([]denial.Line, uint64, error)     { return b.denials[id], 0, nil }
+func (b *book) StartProfile(id uint64) (oom.Start, error)            { return b.starts[id], nil }
 func (b *book) Untrack(id uint64) error                              { delete(b.tracked, id); return nil }
 func (b *book) Events(ctx context.Context, _ func(oom.Record)) error { <-ctx.Done(); return ctx.Err() }
 func (b *book) Tracked() (all []uint64, _ error) {
@@ -58,8 +60,11 @@ func observed(t *testing.T) (*Manager, *book) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { cgroups.Close() })
-	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}, nil}
-	return &Manager{store: store, index: newIndex(), hub: newHub(), cgroups: cgroups, witness: b}, b
+	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}, nil, map[uint64]oom.Start{}}
+	m := &Manager{store: store, index: newIndex(), hub: newHub(), cgroups: cgroups, witness: b}
+	m.refused.begin()
+	m.starts.begin()
+	return m, b
 }
 
 func (m *Manager) withContainer(t *testing.T, state pod.State, evidence pod.Evidence) *containerEntry {

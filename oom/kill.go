@@ -13,6 +13,7 @@ type (
 	Record = ebpf.Record
 	Last   = ebpf.Last
 	Kind   = ebpf.Kind
+	Start  = ebpf.Start
 )
 
 // The kinds of records.

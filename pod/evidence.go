@@ -75,6 +75,8 @@ type OOMKill struct {
 type Start struct {
 	// Traceparent is the W3C trace context of StartContainer, under which each moment is told.
 	Traceparent string `json:"traceparent,omitempty"`
+	// Asked is when StartContainer asked for the execve.
+	Asked time.Time `json:"asked"`
 	// Cloned is when PID 1 was made, Exec when it became the user's program.
 	Cloned time.Time `json:"cloned"`
 	Exec   time.Time `json:"exec"`

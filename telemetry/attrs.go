@@ -37,6 +37,12 @@ const (
 	KeyLinkKind = attribute.Key("vitrine.link.kind")
 	// KeyExitCode is a process's exit status (semconv process.exit.code).
 	KeyExitCode = attribute.Key("process.exit.code")
+	// KeyMinorFaults, KeyMajorFaults and KeyReadBytes are on spans of a container's start:
+	// what its process had used by then, the bytes read from disks. KeyPort is its port.
+	KeyMinorFaults = attribute.Key("vitrine.start.minor_faults")
+	KeyMajorFaults = attribute.Key("vitrine.start.major_faults")
+	KeyReadBytes   = attribute.Key("vitrine.start.read_bytes")
+	KeyPort        = attribute.Key("vitrine.start.port")
 	// KeyErrorType is the class of a failure, a small set of words (semconv error.type).
 	KeyErrorType = attribute.Key("error.type")
 )

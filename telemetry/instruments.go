@@ -152,7 +152,7 @@ var (
 			"lifecycle.execute", "lifecycle.running", "lifecycle.runtime", "lifecycle.forget", "lifecycle.cgroup",
 			"lifecycle.checkpoint_container", "lifecycle.criu", "lifecycle.intent", "lifecycle.pause", "lifecycle.dump",
 			"lifecycle.diff", "lifecycle.resume", "lifecycle.archive",
-			"image.rootfs.*", "monitor.*", "launch.*", "libct.*"),
+			"image.rootfs.*", "monitor.*", "launch.*", "libct.*", "ebpf.*"),
 	}
 	containerStartLatency = &Instrument{
 		Name: "container_created_to_started_seconds", Unit: "seconds", Kind: Histogram,

@@ -43,6 +43,12 @@ func StartWithParent(ctx context.Context, name string, attrs ...attribute.KeyVal
 	return Start(ctx, name, attrs...)
 }
 
+// Past records a step that is over: somebody else saw it begin and end.
+func Past(ctx context.Context, name string, from, to time.Time, attrs ...attribute.KeyValue) {
+	_, s := StartAt(ctx, from, name, attrs...)
+	s.span.End(trace.WithTimestamp(to))
+}
+
 // Set adds attributes to the span.
 func (s *Span) Set(attrs ...attribute.KeyValue) {
 	if s != nil && s.span != nil {

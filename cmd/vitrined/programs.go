@@ -141,6 +141,13 @@ func (p *programs) WatchSyscalls(cgroup uint64, options calls.Options) (lifecycl
 	return w, nil
 }
 
+func (p *programs) StartProfile(cgroup uint64) (oom.Start, error) {
+	if loaded := p.get(); loaded != nil {
+		return loaded.StartProfile(cgroup)
+	}
+	return oom.Start{}, errNoPrograms
+}
+
 // denied counts denials by layer, nil without programs or before they are loaded.
 func (p *programs) denied() map[string]uint64 {
 	select {

@@ -151,7 +151,12 @@ struct seccomp {
 	int mode;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct signal_struct {
+	struct list_head thread_head;
 	atomic_t live;
 	unsigned int flags;
 	int group_exit_code;
@@ -179,6 +184,7 @@ struct task_struct {
 	unsigned long maj_flt;
 	struct task_io_accounting ioac;
 	struct seccomp seccomp;
+	struct list_head thread_node;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
 };

@@ -11,7 +11,7 @@
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 
-/* What the thread, and those of its process that have ended, had used up to a moment. */
+/* What a process had used up to a moment. */
 struct use {
 	__u64 minor_faults;
 	__u64 major_faults;
@@ -51,12 +51,36 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps");
 
+/* Threads of a process that are looked at. */
+#define THREADS 64
+
+/* used sums up a process: its threads, by the list that the signals they share keep of them
+ * (thread_head, include/linux/sched/signal.h), and those that have ended. A thread that
+ * begins or ends meanwhile may be missed or lead back to where the list begins. */
 static __always_inline void used(struct use *u, struct task_struct *t)
 {
-	u->minor_faults = BPF_CORE_READ(t, min_flt) + BPF_CORE_READ(t, signal, min_flt);
-	u->major_faults = BPF_CORE_READ(t, maj_flt) + BPF_CORE_READ(t, signal, maj_flt);
-	if (bpf_core_field_exists(t->ioac.read_bytes))
-		u->read_bytes = BPF_CORE_READ(t, ioac.read_bytes) + BPF_CORE_READ(t, signal, ioac.read_bytes);
+	bool io = bpf_core_field_exists(t->ioac.read_bytes);
+	struct signal_struct *s = BPF_CORE_READ(t, signal);
+	struct list_head *head = __builtin_preserve_access_index(&s->thread_head);
+	struct list_head *node = BPF_CORE_READ(s, thread_head.next);
+	int i;
+
+	u->minor_faults = BPF_CORE_READ(s, min_flt);
+	u->major_faults = BPF_CORE_READ(s, maj_flt);
+	if (io)
+		u->read_bytes = BPF_CORE_READ(s, ioac.read_bytes);
+	for (i = 0; i < THREADS; i++) {
+		struct task_struct *thread;
+
+		if (!node || node == head)
+			return;
+		thread = (void *)node - bpf_core_field_offset(struct task_struct, thread_node);
+		u->minor_faults += BPF_CORE_READ(thread, min_flt);
+		u->major_faults += BPF_CORE_READ(thread, maj_flt);
+		if (io)
+			u->read_bytes += BPF_CORE_READ(thread, ioac.read_bytes);
+		node = BPF_CORE_READ(node, next);
+	}
 }
 
 /* began notes PID 1's first execve; what it executes later is its own business. */

@@ -1,0 +1,70 @@
+package ebpf
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	cebpf "github.com/cilium/ebpf"
+)
+
+// Older kernels look at more states of a program than this one does, and give up at a
+// million instructions: none may come near it here.
+func TestProgramsAreFarFromTheVerifiersLimit(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		t.Skip("this kernel describes no types")
+	}
+	dir := filepath.Join(t.TempDir(), "bpf")
+	p, err := Open(Config{PinDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Wipe(dir)
+	defer p.Close()
+	looked := 0
+	look := func(name string, program *cebpf.Program) {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, known := info.VerifiedInstructions()
+		if !known {
+			t.Skip("the kernel does not tell how much it has verified (Linux 5.16)")
+		}
+		looked++
+		t.Logf("%s: %d", name, n)
+		if n > 200_000 {
+			t.Errorf("%s: %d instructions were verified", name, n)
+		}
+	}
+	for _, l := range p.links {
+		info, err := l.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := cebpf.NewProgramFromID(info.Program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		about, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		look(about.Name, program)
+		program.Close()
+	}
+	o, err := newObserver(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	for name, program := range o.programs {
+		look(name, program)
+	}
+	if looked < 8 {
+		t.Errorf("only %d programs", looked)
+	}
+}
