@@ -36,6 +36,7 @@ func Await() (gated bool, err error) {
 	if !givenPipe(launch.GateFD) {
 		return false, nil
 	}
+	warm()
 	gate := os.NewFile(launch.GateFD, "gate")
 	defer gate.Close()
 	var open [1]byte
