@@ -139,6 +139,22 @@ func (n *node) Sandbox(id string) (pod.Sandbox, error) {
 	return find(n.sandboxes, "sandbox", id)
 }
 
+func (n *node) SandboxList() []*pod.Sandbox {
+	var all []*pod.Sandbox
+	for _, sb := range n.Sandboxes() {
+		all = append(all, &sb)
+	}
+	return all
+}
+
+func (n *node) ContainerList() []*pod.Container {
+	var all []*pod.Container
+	for _, c := range n.Containers() {
+		all = append(all, &c)
+	}
+	return all
+}
+
 func (n *node) Sandboxes() []pod.Sandbox {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -3,7 +3,6 @@ package cri
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -26,21 +25,35 @@ func selected(selector, labels map[string]string) bool {
 	return true
 }
 
-// sandboxes returns what passes every part of the filter. IDs match by prefix.
-func (s *Server) sandboxes(f *runtime.PodSandboxFilter) []pod.Sandbox {
-	return slices.DeleteFunc(s.pods.Sandboxes(), func(sb pod.Sandbox) bool {
-		return !visible(sb.State) || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) ||
-			f.GetState() != nil && f.GetState().GetState() != sandboxState(sb.State)
-	})
+// sandboxes returns what passes every part of the filter, and all there are. IDs match
+// by prefix.
+func (s *Server) sandboxes(f *runtime.PodSandboxFilter) (some, all []*pod.Sandbox) {
+	all = s.pods.SandboxList()
+	return filtered(all, func(sb *pod.Sandbox) bool {
+		return visible(sb.State) && strings.HasPrefix(string(sb.ID), f.GetId()) && selected(f.GetLabelSelector(), sb.Config.GetLabels()) &&
+			(f.GetState() == nil || f.GetState().GetState() == sandboxState(sb.State))
+	}), all
 }
 
-// containers returns what passes every part of the filter. IDs match by prefix.
-func (s *Server) containers(f *runtime.ContainerFilter) []pod.Container {
-	return slices.DeleteFunc(s.pods.Containers(), func(c pod.Container) bool {
-		return !visible(c.State) || !strings.HasPrefix(string(c.ID), f.GetId()) || !strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) ||
-			!selected(f.GetLabelSelector(), c.Config.GetLabels()) ||
-			f.GetState() != nil && f.GetState().GetState() != containerState(c.State)
-	})
+// containers returns what passes every part of the filter, and all there are. IDs match
+// by prefix.
+func (s *Server) containers(f *runtime.ContainerFilter) (some, all []*pod.Container) {
+	all = s.pods.ContainerList()
+	return filtered(all, func(c *pod.Container) bool {
+		return visible(c.State) && strings.HasPrefix(string(c.ID), f.GetId()) && strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) &&
+			selected(f.GetLabelSelector(), c.Config.GetLabels()) &&
+			(f.GetState() == nil || f.GetState().GetState() == containerState(c.State))
+	}), all
+}
+
+func filtered[T any](all []*T, keep func(*T) bool) []*T {
+	some := make([]*T, 0, len(all))
+	for _, object := range all {
+		if keep(object) {
+			some = append(some, object)
+		}
+	}
+	return some
 }
 
 // described makes the items of a streamed list.
@@ -54,45 +67,38 @@ func described[O any, T proto.Message](objects []O, item func(O) T) []T {
 
 // ListPodSandbox lists pods. It reads memory only.
 func (s *runtimeService) ListPodSandbox(_ context.Context, r *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
-	list := s.sandboxes(r.GetFilter())
-	var items []byte
-	for _, sb := range list {
-		var err error
-		if items, err = s.sandboxItems.append(items, sb.ID, int32(sandboxState(sb.State)), func() proto.Message { return sandboxItem(sb) }); err != nil {
-			return nil, err
-		}
+	some, all := s.sandboxes(r.GetFilter())
+	items, err := s.sandboxItems.list(some, all, func(sb *pod.Sandbox) proto.Message { return sandboxItem(sb) })
+	if err != nil {
+		return nil, err
 	}
-	s.sandboxItems.shed(func(id pod.ID) bool { return s.sandboxExists(string(id)) == nil })
 	response := answer(&runtime.ListPodSandboxResponse{}, items)
-	return response, fits(response, len(list), "StreamPodSandboxes")
+	return response, fits(response, len(some), "StreamPodSandboxes")
 }
 
 // StreamPodSandboxes is ListPodSandbox in pieces.
 func (s *runtimeService) StreamPodSandboxes(r *runtime.StreamPodSandboxesRequest, out grpc.ServerStreamingServer[runtime.StreamPodSandboxesResponse]) error {
-	return inChunks(described(s.sandboxes(r.GetFilter()), sandboxItem), func(items []*runtime.PodSandbox) error {
+	some, _ := s.sandboxes(r.GetFilter())
+	return inChunks(described(some, sandboxItem), func(items []*runtime.PodSandbox) error {
 		return out.Send(&runtime.StreamPodSandboxesResponse{PodSandboxes: items})
 	})
 }
 
 // ListContainers lists containers. It reads memory only.
 func (s *runtimeService) ListContainers(_ context.Context, r *runtime.ListContainersRequest) (*runtime.ListContainersResponse, error) {
-	list := s.containers(r.GetFilter())
-	var items []byte
-	for i := range list {
-		c := &list[i]
-		var err error
-		if items, err = s.containerItems.append(items, c.ID, int32(containerState(c.State)), func() proto.Message { return containerItem(*c) }); err != nil {
-			return nil, err
-		}
+	some, all := s.containers(r.GetFilter())
+	items, err := s.containerItems.list(some, all, func(c *pod.Container) proto.Message { return containerItem(c) })
+	if err != nil {
+		return nil, err
 	}
-	s.containerItems.shed(func(id pod.ID) bool { return s.containerExists(string(id)) == nil })
 	response := answer(&runtime.ListContainersResponse{}, items)
-	return response, fits(response, len(list), "StreamContainers")
+	return response, fits(response, len(some), "StreamContainers")
 }
 
 // StreamContainers is ListContainers in pieces.
 func (s *runtimeService) StreamContainers(r *runtime.StreamContainersRequest, out grpc.ServerStreamingServer[runtime.StreamContainersResponse]) error {
-	return inChunks(described(s.containers(r.GetFilter()), containerItem), func(items []*runtime.Container) error {
+	some, _ := s.containers(r.GetFilter())
+	return inChunks(described(some, containerItem), func(items []*runtime.Container) error {
 		return out.Send(&runtime.StreamContainersResponse{Containers: items})
 	})
 }

@@ -26,6 +26,7 @@ type Pods interface {
 	UpdateSandboxResources(ctx context.Context, id string, overhead, resources *runtime.LinuxContainerResources) error
 	Sandbox(id string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
+	SandboxList() []*pod.Sandbox
 
 	CreateContainer(ctx context.Context, sandboxID string, config *runtime.ContainerConfig) (pod.ID, error)
 	StartContainer(ctx context.Context, id string) error
@@ -33,6 +34,7 @@ type Pods interface {
 	RemoveContainer(ctx context.Context, id string) error
 	Container(id string) (pod.Container, error)
 	Containers() []pod.Container
+	ContainerList() []*pod.Container
 	ContainersOf(sandbox pod.ID) []pod.Container
 	UpdateResources(ctx context.Context, id string, resources *runtime.LinuxContainerResources) error
 	ReopenLog(ctx context.Context, id string) error
@@ -109,7 +111,8 @@ type Server struct {
 	rates   rates
 	page    containerPage
 
-	containerItems, sandboxItems wireCache
+	containerItems wireCache[pod.Container]
+	sandboxItems   wireCache[pod.Sandbox]
 
 	closing chan struct{} // closed by Close
 	close   sync.Once

@@ -46,7 +46,7 @@ func (s *runtimeService) StreamContainerStats(r *runtime.StreamContainerStatsReq
 // listContainerStats leaves out a container that goes away while it is read.
 func (s *Server) listContainerStats(ctx context.Context, f *runtime.ContainerStatsFilter) ([]*runtime.ContainerStats, error) {
 	var items []*runtime.ContainerStats
-	for _, c := range s.pods.Containers() {
+	for _, c := range s.pods.ContainerList() {
 		if containerState(c.State) != runtime.ContainerState_CONTAINER_RUNNING || !strings.HasPrefix(string(c.ID), f.GetId()) ||
 			!strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) || !selected(f.GetLabelSelector(), c.Config.GetLabels()) {
 			continue
@@ -96,7 +96,7 @@ func (s *runtimeService) StreamPodSandboxStats(r *runtime.StreamPodSandboxStatsR
 
 func (s *Server) listSandboxStats(ctx context.Context, f *runtime.PodSandboxStatsFilter) ([]*runtime.PodSandboxStats, error) {
 	var items []*runtime.PodSandboxStats
-	for _, sb := range s.pods.Sandboxes() {
+	for _, sb := range s.pods.SandboxList() {
 		if sb.State != pod.Ready || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) {
 			continue
 		}

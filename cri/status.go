@@ -73,7 +73,7 @@ func networkStatus(ips []string) *runtime.PodSandboxNetworkStatus {
 	return status
 }
 
-func sandboxItem(sb pod.Sandbox) *runtime.PodSandbox {
+func sandboxItem(sb *pod.Sandbox) *runtime.PodSandbox {
 	return &runtime.PodSandbox{
 		Id:             string(sb.ID),
 		Metadata:       sb.Config.GetMetadata(),
@@ -85,13 +85,13 @@ func sandboxItem(sb pod.Sandbox) *runtime.PodSandbox {
 	}
 }
 
-func containerItem(c pod.Container) *runtime.Container {
+func containerItem(c *pod.Container) *runtime.Container {
 	return &runtime.Container{
 		Id:           string(c.ID),
 		PodSandboxId: string(c.SandboxID),
 		Metadata:     c.Config.GetMetadata(),
-		Image:        imageSpec(c),
-		ImageRef:     imageRef(c),
+		Image:        imageSpec(*c),
+		ImageRef:     imageRef(*c),
 		ImageId:      c.Image.ID,
 		State:        containerState(c.State),
 		CreatedAt:    nanos(c.CreatedAt),

@@ -17,6 +17,8 @@ type index struct {
 	sandboxes        map[pod.ID]*sandboxEntry
 	containers       map[pod.ID]*containerEntry
 	bySandbox        map[pod.ID]map[pod.ID]*containerEntry
+	sandboxOrder     order[*sandboxEntry]
+	containerOrder   order[*containerEntry]
 	sandboxKeys      map[pod.SandboxKey]pod.ID
 	containerKeys    map[pod.ContainerKey]pod.ID
 	sandboxFlights   map[pod.SandboxKey]*flight
@@ -56,6 +58,7 @@ func (x *index) addSandbox(sb pod.Sandbox) *sandboxEntry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.sandboxes[sb.ID] = e
+	x.sandboxOrder.add(e, sb.CreatedAt)
 	x.sandboxKeys[sb.Key()] = sb.ID
 	return e
 }
@@ -69,6 +72,7 @@ func (x *index) addContainer(c pod.Container) *containerEntry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.containers[c.ID] = e
+	x.containerOrder.add(e, c.CreatedAt)
 	if x.bySandbox[c.SandboxID] == nil {
 		x.bySandbox[c.SandboxID] = map[pod.ID]*containerEntry{}
 	}
@@ -80,6 +84,9 @@ func (x *index) addContainer(c pod.Container) *containerEntry {
 func (x *index) dropSandbox(sb pod.Sandbox) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if e := x.sandboxes[sb.ID]; e != nil {
+		x.sandboxOrder.drop(e, sb.CreatedAt)
+	}
 	delete(x.sandboxes, sb.ID)
 	if x.sandboxKeys[sb.Key()] == sb.ID {
 		delete(x.sandboxKeys, sb.Key())
@@ -89,6 +96,9 @@ func (x *index) dropSandbox(sb pod.Sandbox) {
 func (x *index) dropContainer(c pod.Container) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if e := x.containers[c.ID]; e != nil {
+		x.containerOrder.drop(e, c.CreatedAt)
+	}
 	delete(x.containers, c.ID)
 	if delete(x.bySandbox[c.SandboxID], c.ID); len(x.bySandbox[c.SandboxID]) == 0 {
 		delete(x.bySandbox, c.SandboxID)
@@ -134,24 +144,18 @@ func find[E any](objects map[pod.ID]E, what, id string) (found E, err error) {
 	}
 }
 
+// allSandboxes are newest first.
 func (x *index) allSandboxes() []*sandboxEntry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	all := make([]*sandboxEntry, 0, len(x.sandboxes))
-	for _, e := range x.sandboxes {
-		all = append(all, e)
-	}
-	return all
+	return x.sandboxOrder.newestFirst()
 }
 
+// allContainers are newest first.
 func (x *index) allContainers() []*containerEntry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	all := make([]*containerEntry, 0, len(x.containers))
-	for _, e := range x.containers {
-		all = append(all, e)
-	}
-	return all
+	return x.containerOrder.newestFirst()
 }
 
 func (x *index) containersOf(sandbox pod.ID) []*containerEntry {

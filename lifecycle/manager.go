@@ -221,38 +221,47 @@ func (m *Manager) Container(id string) (pod.Container, error) {
 	return pod.Container{}, fmt.Errorf("container %q: %w", id, pod.ErrNotFound)
 }
 
-// Sandboxes returns all sandboxes, newest first.
-func (m *Manager) Sandboxes() []pod.Sandbox {
-	entries := m.index.allSandboxes()
-	all := make([]pod.Sandbox, 0, len(entries))
-	for _, e := range entries {
-		if sb := e.value.Load(); sb.State != pod.Creating {
-			all = append(all, *sb)
-		}
-	}
-	slices.SortFunc(all, func(a, b pod.Sandbox) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return all
+// SandboxList returns all sandboxes, newest first. They are the values that all readers
+// share, and are not to be changed; what changes is another value.
+func (m *Manager) SandboxList() []*pod.Sandbox {
+	return shown(m.index.allSandboxes(), func(e *sandboxEntry) *pod.Sandbox { return e.value.Load() }, func(sb *pod.Sandbox) pod.State { return sb.State })
 }
 
-// Containers returns all containers, newest first.
-func (m *Manager) Containers() []pod.Container { return containerValues(m.index.allContainers()) }
+// ContainerList is SandboxList for containers.
+func (m *Manager) ContainerList() []*pod.Container { return containerList(m.index.allContainers()) }
 
-// ContainersOf returns the containers of one sandbox, newest first.
+// Sandboxes returns copies of all sandboxes, newest first.
+func (m *Manager) Sandboxes() []pod.Sandbox { return copies(m.SandboxList()) }
+
+// Containers returns copies of all containers, newest first.
+func (m *Manager) Containers() []pod.Container { return copies(m.ContainerList()) }
+
+// ContainersOf returns copies of the containers of one sandbox, newest first.
 func (m *Manager) ContainersOf(sandbox pod.ID) []pod.Container {
-	return containerValues(m.index.containersOf(sandbox))
+	list := containerList(m.index.containersOf(sandbox))
+	slices.SortFunc(list, func(a, b *pod.Container) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	return copies(list)
 }
 
-func containerValues(entries []*containerEntry) []pod.Container {
-	sorted := make([]*pod.Container, 0, len(entries)) // moved by pointer: a value is large
+func containerList(entries []*containerEntry) []*pod.Container {
+	return shown(entries, func(e *containerEntry) *pod.Container { return e.value.Load() }, func(c *pod.Container) pod.State { return c.State })
+}
+
+// shown are the values of entries but those that are being made, in their order.
+func shown[E, T any](entries []E, value func(E) *T, state func(*T) pod.State) []*T {
+	list := make([]*T, 0, len(entries))
 	for _, e := range entries {
-		if c := e.value.Load(); c.State != pod.Creating {
-			sorted = append(sorted, c)
+		if v := value(e); state(v) != pod.Creating {
+			list = append(list, v)
 		}
 	}
-	slices.SortFunc(sorted, func(a, b *pod.Container) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	all := make([]pod.Container, len(sorted))
-	for i, c := range sorted {
-		all[i] = *c
+	return list
+}
+
+func copies[T any](list []*T) []T {
+	all := make([]T, len(list))
+	for i, v := range list {
+		all[i] = *v
 	}
 	return all
 }
