@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"time"
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -14,9 +17,11 @@ import (
 // long nothing happens.
 const (
 	scaleEdge  = 10
-	scaleCalls = 100
-	scaleStats = 10
+	scaleCalls = 300
+	scaleStats = 50
 	scaleIdle  = 10 * time.Second
+	// scaleSettle is how long a daemon has to give back what it no longer needs.
+	scaleSettle = 3 * time.Second
 )
 
 // measureScale fills a node with pods and asks what kubelet asks of a full one. Starts
@@ -26,10 +31,7 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 	if o.scale < 2*scaleEdge {
 		return fmt.Errorf("%d pods are too few, at least %d", o.scale, 2*scaleEdge)
 	}
-	idle, err := memoryOf(t.daemon)
-	if err != nil {
-		return err
-	}
+	var few memory
 	var pods, ids []string
 	defer func() {
 		for _, id := range pods {
@@ -54,11 +56,23 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 		ids = append(ids, sandbox, id)
 		took := time.Since(from).Seconds() * 1000
 		switch {
-		case i > 0 && i <= scaleEdge: // the very first one warms caches
+		case i == 0: // it warms caches
+		case i <= scaleEdge:
 			r.add(t.name, cell("start of the first"), milliseconds, took)
+			if i == scaleEdge {
+				// From here on memory grows with pods: what the pull of the image took has
+				// been given back, and what a first start leaves behind is there.
+				time.Sleep(scaleSettle)
+				if few, err = memoryOf(t.daemon); err != nil {
+					return err
+				}
+			}
 		case i >= o.scale-scaleEdge:
 			r.add(t.name, cell("start of the last"), milliseconds, took)
 		}
+	}
+	if err := addGrowth(t, r, cell("daemon's growth per pod, private dirty, after the starts"), o.scale-scaleEdge-1, few); err != nil {
+		return err
 	}
 	for _, call := range []struct {
 		name string
@@ -83,6 +97,7 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 		}},
 	} {
 		var took []float64
+		used := cpuOf(t.daemon)
 		for range call.n {
 			from := time.Now()
 			if err := call.do(); err != nil {
@@ -90,17 +105,16 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 			}
 			took = append(took, time.Since(from).Seconds()*1000)
 		}
+		r.add(t.name, cell(call.name+", daemon's CPU"), milliseconds, (cpuOf(t.daemon)-used)*1000/float64(call.n))
 		r.add(t.name, cell(call.name), milliseconds, quantile(took, 0.5))
 		r.add(t.name, cell(call.name+", 99th percentile"), milliseconds, quantile(took, 0.99))
 	}
 	if err := measureIdle(ctx, t, r, ids, cell); err != nil {
 		return err
 	}
-	after, err := memoryOf(t.daemon)
-	if err != nil {
+	if err := addGrowth(t, r, cell("daemon's growth per pod, private dirty, after the calls"), o.scale-scaleEdge-1, few); err != nil {
 		return err
 	}
-	r.add(t.name, cell("daemon's growth per pod, private dirty"), kibibytes, float64(after.private-idle.private)/1024/float64(o.scale))
 	if t.restart == nil {
 		return nil
 	}
@@ -120,12 +134,29 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 	return err
 }
 
+// addGrowth is how much memory each of so many pods has cost the daemon since there were few.
+func addGrowth(t *target, r *report, name string, pods int, few memory) error {
+	time.Sleep(scaleSettle)
+	now, err := memoryOf(t.daemon)
+	if err != nil {
+		return err
+	}
+	r.add(t.name, name, kibibytes, float64(now.private-few.private)/1024/float64(pods))
+	return nil
+}
+
 // measureIdle is the CPU time of daemon and monitors while nobody asks anything, per
 // second of the clock.
 func measureIdle(ctx context.Context, t *target, r *report, ids []string, cell func(string) string) error {
 	pids, err := monitorsOf(ids)
 	if err != nil {
 		return err
+	}
+	if t.restart != nil { // ours say whose they are; others' daemons may be at work beside this run
+		pids = slices.DeleteFunc(pids, func(pid int) bool {
+			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			return !bytes.Contains(line, []byte(t.State()))
+		})
 	}
 	spent := func() (seconds float64) {
 		for _, pid := range append(pids, t.daemon) {
