@@ -48,6 +48,11 @@ type Config struct {
 	MaxLayerBytes int64 `toml:"max_layer_bytes"`
 	// MaxLayerEntries bounds the files of one layer. 0: 4 million.
 	MaxLayerEntries int64 `toml:"max_layer_entries"`
+	// PartialPulls fetches of a layer that is zstd:chunked only the files that no stored
+	// layer has. Such an image is then unpacked by containers/image, which makes its first
+	// pull slower and an update that changes little quicker. Images of other kinds are
+	// not concerned.
+	PartialPulls bool `toml:"partial_pulls"`
 	// PlainPull turns off the concurrent unpacking of layers and leaves everything to
 	// containers/image. For comparison and as a way out.
 	PlainPull bool `toml:"plain_pull"`

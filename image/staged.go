@@ -15,6 +15,7 @@ import (
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
+	"go.podman.io/storage/pkg/chunked/toc"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -154,7 +155,25 @@ func (p *pull) plan(ctx context.Context, src *source) ([]layerPlan, error) {
 		plans[i] = layerPlan{info: info.BlobInfo, diffID: diffID, id: chainID(parent, diffID), parent: parent}
 		parent = plans[i].id
 	}
+	if p.config.PartialPulls && p.chunked(infos, plans) {
+		return nil, fmt.Errorf("%w: layer that can be fetched in part", errUncovered)
+	}
 	return plans, nil
+}
+
+// chunked says that a layer which is not there yet has a table of its files, so that
+// containers/image can fetch only those that are missing.
+func (p *pull) chunked(infos []manifest.LayerInfo, plans []layerPlan) bool {
+	for i, info := range infos {
+		table, err := toc.GetTOCDigest(info.Annotations)
+		if err != nil || table == nil {
+			continue
+		}
+		if _, err := p.storage.Layer(plans[i].id); err != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // chainID is containers/image's ID of a layer on top of its parent.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -83,7 +84,7 @@ func Open(ctx context.Context, config Config) (_ *Store, err error) {
 		GraphRoot:          config.Root,
 		GraphDriverName:    "overlay",
 		GraphDriverOptions: append([]string{"overlay.skip_mount_home=true"}, config.StorageOptions...),
-		PullOptions:        map[string]string{"enable_partial_images": "false"},
+		PullOptions:        map[string]string{"enable_partial_images": strconv.FormatBool(config.PartialPulls)},
 	}); err != nil {
 		return nil, fmt.Errorf("open image store %s: %w", config.Root, err)
 	}
