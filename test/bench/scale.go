@@ -74,11 +74,12 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 	if err := addGrowth(t, r, cell("daemon's growth per pod, private dirty, after the starts"), o.scale-scaleEdge-1, few); err != nil {
 		return err
 	}
-	for _, call := range []struct {
+	type call struct {
 		name string
 		n    int
 		do   func() error
-	}{
+	}
+	calls := []call{
 		{"ListContainers", scaleCalls, func() error {
 			_, err := t.cri.ListContainers(ctx, &runtime.ListContainersRequest{})
 			return err
@@ -95,7 +96,14 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 			_, err := t.cri.ListContainerStats(ctx, &runtime.ListContainerStatsRequest{})
 			return err
 		}},
-	} {
+	}
+	if t.restart != nil { // one of ours: others have no such page
+		calls = append(calls, call{"scrape of containers and pods", scaleStats, func() error {
+			_, err := t.Scrape("/metrics/containers")
+			return err
+		}})
+	}
+	for _, call := range calls {
 		var took []float64
 		used := cpuOf(t.daemon)
 		for range call.n {

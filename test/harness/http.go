@@ -17,11 +17,14 @@ const maxAnswer = 16 << 20
 func (in *Instance) Get(path string) (string, error) { return get("unix", in.API(), path) }
 
 // Metrics fetches the daemon's /metrics page in text format.
-func (in *Instance) Metrics() (string, error) {
+func (in *Instance) Metrics() (string, error) { return in.Scrape("/metrics") }
+
+// Scrape fetches a page of the daemon's metrics in text format.
+func (in *Instance) Scrape(path string) (string, error) {
 	if socket, is := strings.CutPrefix(in.MetricsListen(), "unix:"); is {
-		return get("unix", socket, "/metrics")
+		return get("unix", socket, path)
 	}
-	return get("tcp", in.MetricsListen(), "/metrics")
+	return get("tcp", in.MetricsListen(), path)
 }
 
 func get(network, address, path string) (string, error) {
