@@ -61,10 +61,11 @@ func (m *Manager) stopContainer(ctx context.Context, op *operation, e *container
 		c.ID.Short(), pod.ErrDeadline, c.Init.PID, killBound, processState(c.Init.PID))
 }
 
-// beginStop moves the container to Stopping and sends its stop signal: once, and once
-// more after a restart of the daemon, which may have died before it was sent. It
-// waits for a start in progress, but no longer: waiting for the end happens
-// without the lock, so that a second stop can be shorter.
+// beginStop moves the container to Stopping and, with a grace period, sends its stop
+// signal: once, and once more after a restart of the daemon, which may have died before
+// it was sent. Without one it sends none, since a handler that ends the process first
+// would decide how it ended. It waits for a start in progress, but no longer: waiting
+// for the end happens without the lock, so that a second stop can be shorter.
 func (m *Manager) beginStop(ctx context.Context, op *operation, e *containerEntry, grace time.Duration) (running bool, err error) {
 	op.enter("lock")
 	c := e.value.Load()
@@ -84,6 +85,9 @@ func (m *Manager) beginStop(ctx context.Context, op *operation, e *containerEntr
 		if _, err := m.putContainer(e, pod.Stopping, stopRequested(ctx, grace)); err != nil {
 			return false, err
 		}
+	}
+	if grace <= 0 {
+		return true, nil // the kill follows
 	}
 	op.enter("signal")
 	e.signalled = true
