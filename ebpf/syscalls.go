@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -25,6 +27,17 @@ func SyscallName(number int) string {
 		return name
 	}
 	return strconv.Itoa(number)
+}
+
+// SyscallNames are the names of all system calls in our table, sorted.
+func SyscallNames() []string { return slices.Sorted(maps.Values(syscallNames)) }
+
+// NativeArch is the AUDIT_ARCH_ constant of this machine's own system calls.
+func NativeArch() uint32 {
+	if runtime.GOARCH == "arm64" {
+		return unix.AUDIT_ARCH_AARCH64
+	}
+	return unix.AUDIT_ARCH_X86_64
 }
 
 // Syscall is how a container used one syscall.

@@ -245,6 +245,7 @@ type plan struct {
 	handler Handler
 	devices []string // names of the Container Device Interface
 	log     spec.LogOptions
+	notify  uint8 // wire.NotifyLog, …: what the monitor is asked
 	input   spec.Input
 	spec    *specs.Spec
 }
@@ -265,6 +266,9 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 		return err
 	}
 	if _, err = m.observeOptions(sb, *c); err != nil {
+		return err
+	}
+	if p.notify, err = m.notifier(sb, *c); err != nil {
 		return err
 	}
 	if p.log, err = m.logOptions(sb, *c); err != nil {
@@ -373,6 +377,9 @@ func (p *plan) forExternal() {
 func (p *plan) write(context.Context) error {
 	m, c := p.manager, p.container
 	dir := m.store.ContainerDir(c.ID)
+	if err := p.askMonitor(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(m.runtimeRoot(), 0o700); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
@@ -424,6 +431,7 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: m.host.monitorOOMScoreAdj,
 		Attributes: map[string]string{},
 	}
+	s.Notify = p.notify
 	logSinks(&s, p.log, sb.Config.GetLogDirectory())
 	for _, kv := range telemetry.ContainerAttributes(sb, *c) {
 		s.Attributes[string(kv.Key)] = kv.Value.Emit()

@@ -76,12 +76,13 @@ func unheard(known, now []pod.Denial) (fresh []pod.Denial) {
 // ledger reads what a container was denied, in the order of time and within the record's
 // bound; lost counts what is beyond it, or found no place in the kernel.
 func (m *Manager) ledger(ctx context.Context, c pod.Container) (ledger []pod.Denial, lost uint64) {
-	if !m.watched.has(c.Evidence.Cgroup) {
-		return nil, 0
-	}
-	lines, lost, err := m.witness.Denials(c.Evidence.Cgroup)
-	warn(ctx, "read what a container was denied", err, "container", c.ID)
 	now, boot := time.Now(), sinceBoot()
+	lines, lost := m.notified(ctx, c, now, boot)
+	if m.watched.has(c.Evidence.Cgroup) {
+		seen, more, err := m.witness.Denials(c.Evidence.Cgroup)
+		warn(ctx, "read what a container was denied", err, "container", c.ID)
+		lines, lost = withNotified(seen, lines), lost+more
+	}
 	for i, line := range lines {
 		if i == pod.MaxDenials {
 			lost += uint64(len(lines) - i)

@@ -19,13 +19,19 @@ func (m *Manager) watch(e *containerEntry, monitor *client.Monitor) {
 	e.monitor.Store(monitor)
 	m.background(func(ctx context.Context) {
 		m.entrust(ctx, e.value.Load().ID, monitor)
-		select {
-		case <-monitor.Exited():
-			m.revoke(ctx, e.value.Load().ID)
-			m.handleExit(ctx, e)
-		case <-monitor.Lost():
-			m.adopt(ctx, e, monitor)
-		case <-ctx.Done(): // the container goes on; the next daemon's Recover finds it
+		for {
+			select {
+			case <-monitor.Exited():
+				m.revoke(ctx, e.value.Load().ID)
+				m.handleExit(ctx, e)
+			case <-monitor.Lost():
+				m.adopt(ctx, e, monitor)
+			case <-ctx.Done(): // the container goes on; the next daemon's Recover finds it
+			case <-monitor.Notified():
+				m.takeDenials(telemetry.WithTraceparent(ctx, e.value.Load().Traceparent), e)
+				continue
+			}
+			return
 		}
 	})
 }

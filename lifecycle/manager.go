@@ -56,8 +56,8 @@ type Config struct {
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Annotations are patterns, as of path.Match, of pod annotations that are obeyed
-	// (io.vitrine.log.*, io.vitrine.syscalls, .denials, .learn, .flight, .accept) and
-	// passed to the runtime; empty means none.
+	// (io.vitrine.log.*, io.vitrine.syscalls, .denials, .learn, .flight, .accept,
+	// .seccomp.notifier) and passed to the runtime; empty means none.
 	Annotations []string `toml:"annotations"`
 	// Log is what happens to the output of containers whose pods say nothing else.
 	Log spec.LogOptions `toml:"log"`

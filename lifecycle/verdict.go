@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vitrine-runtime/vitrine/oom"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -24,7 +26,10 @@ func (m *Manager) judge(ctx context.Context, e *containerEntry, exit pod.Exit, a
 	evidence, last, signals := m.evidence(ctx, e, at)
 	c := *e.value.Load()
 	evidence.Signal, evidence.ExitCode = exit.Signal, int(exit.Code)
-	switch {
+	switch why := m.killedForCalls(c); {
+	case why != "" && exit.Signal == int(unix.SIGKILL):
+		exit.Reason, exit.Message = pod.SeccompKilled, why
+		return exit
 	case exit.Reason == "StartError":
 		evidence.Phase = oom.Creating
 		if v := oom.Verdict(evidence); v.Message != "" {

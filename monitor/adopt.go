@@ -18,6 +18,8 @@ func (m *monitor) lend(c *conn, msg *wire.Message, asked uint32) {
 		c.send(msg, -1)
 		return
 	}
+	c.lends = true
+	defer m.notify.lend(c)
 	var fds [4]int
 	n := 0
 	add := func(fd int, flag uint32) {
@@ -85,6 +87,14 @@ func (m *monitor) adopt(dir, given string) error {
 		return err
 	}
 	m.rejoin()
+	if err := m.notify.open(); err != nil {
+		complain("notify", err)
+	}
+	for i := len(fds); i < min(len(given), len(fds)+wire.MaxListeners); i++ {
+		if given[i] == '1' {
+			m.notify.add(handedOver(wire.AdoptPidfd + i))
+		}
+	}
 	m.ledger.keep()
 	return nil
 }
@@ -124,6 +134,7 @@ func (m *monitor) recall() error {
 	m.clients, m.execs, m.upgrade.waiter = nil, nil, waiter{}
 	m.report.spool = spool{}
 	m.sinks.forget()
+	m.notify.socket, m.notify.listeners = -1, nil
 	m.tty.peer = -1
 	return nil
 }

@@ -20,6 +20,8 @@ type socket struct {
 type conn struct {
 	m  *monitor
 	fd int
+	// lends: it asked for FlagLend.
+	lends bool
 }
 
 // first takes over the connection that the monitor was born with.
@@ -39,27 +41,37 @@ func (s *socket) add(fd int) {
 
 // listen makes the socket in the working directory, mode 0600.
 func (s *socket) listen() error {
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	fd, err := listenAt(wire.CtlFile, syscall.SOCK_SEQPACKET)
 	if err != nil {
 		return err
 	}
-	if err := syscall.Unlink(wire.CtlFile); err != nil && err != syscall.ENOENT {
+	s.listener = fd
+	s.m.watch(fd, syscall.EPOLLIN, s)
+	return nil
+}
+
+// listenAt makes a listening socket in the place of whatever bears the name in the
+// working directory.
+func listenAt(name string, kind int) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, kind|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := syscall.Unlink(name); err != nil && err != syscall.ENOENT {
 		syscall.Close(fd)
-		return err
+		return -1, err
 	}
 	mask := syscall.Umask(0o177)
-	e := address(syscall.SYS_BIND, fd, newPath(wire.CtlFile))
+	e := address(syscall.SYS_BIND, fd, newPath(name))
 	syscall.Umask(mask)
 	if e == 0 {
 		e = errno(syscall.Listen(fd, 16))
 	}
 	if e != 0 {
 		syscall.Close(fd)
-		return e
+		return -1, e
 	}
-	s.listener = fd
-	s.m.watch(fd, syscall.EPOLLIN, s)
-	return nil
+	return fd, nil
 }
 
 // ready accepts connections of root and of the monitor's own user.

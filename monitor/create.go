@@ -45,6 +45,9 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 	if err := m.control.listen(); err != nil {
 		return fault("monitor.prepare", launch.KindInternal, "listen on "+m.config.Dir+"/"+wire.CtlFile+": "+err.Error())
 	}
+	if err := m.notify.open(); err != nil {
+		return fault("monitor.prepare", launch.KindInternal, "listen on "+m.config.Dir+"/"+wire.NotifyFile+": "+err.Error())
+	}
 	return nil
 }
 

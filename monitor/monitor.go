@@ -88,7 +88,8 @@ type monitor struct {
 	posts     uint64 // of this program image
 	sinks     sinks
 	trust     trustee
-	mourning  int  // KillSessions that are not answered yet
+	mourning  int // KillSessions that are not answered yet
+	notify    notifier
 	ending    bool // a Shutdown is under way
 	done      bool
 	room      struct { // where the tables begin
@@ -124,6 +125,7 @@ func (m *monitor) prime() {
 	m.upgrade = upgrade{m: m, program: -1, answer: -1}
 	m.ledger = ledger{m: m, fd: -1}
 	m.trust.m = m
+	m.notify.m, m.notify.socket = m, -1
 }
 
 func (m *monitor) open() error {

@@ -31,7 +31,7 @@ func (m *monitor) carry(f *fields) {
 	f.message(2, &m.counts)
 	integer(f, 3, &m.collectAt)
 	f.fd(4, &m.control.listener)
-	list(f, 5, &m.control.conns, func(f *fields, c *conn) { c.m = m; f.fd(1, &c.fd) })
+	list(f, 5, &m.control.conns, func(f *fields, c *conn) { c.m = m; f.fd(1, &c.fd); f.flag(2, &c.lends) })
 
 	c := &m.init
 	integer(f, 10, &c.state)
@@ -85,6 +85,10 @@ func (m *monitor) carry(f *fields) {
 	integer(f, 59, &r.spool.offset)
 
 	m.sinks.carry(f, 70)
+
+	f.fd(75, &m.notify.socket)
+	integer(f, 76, &m.notify.last)
+	list(f, 77, &m.notify.listeners, func(f *fields, l *listener) { l.m = m; f.fd(1, &l.fd); integer(f, 2, &l.num) })
 
 	f.conn(60, m, &m.upgrade.waiter.conn)
 	integer(f, 61, &m.upgrade.waiter.id)

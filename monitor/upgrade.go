@@ -268,6 +268,7 @@ func (m *monitor) resume(memory int) error {
 		}
 	}
 	m.rejoin()
+	m.notify.resume()
 	m.ledger.keep()
 	w := m.upgrade.waiter
 	m.upgrade.waiter = waiter{}

@@ -90,6 +90,10 @@ type Mount struct {
 	Image string `json:"image,omitempty"`
 }
 
+// SeccompKilled is the reason of a container that was killed for a system call that its
+// profile refuses, because its pod wanted that.
+const SeccompKilled = "SeccompKilled"
+
 // Exit says how a container's PID 1 ended.
 type Exit struct {
 	// Code is what kubelet reports: the exit status, or 128 + signal. It is -1
@@ -101,7 +105,8 @@ type Exit struct {
 	// Source says where the status comes from: "monitor" (it waited for the
 	// process), "pidfd", "tracepoint", or "unknown".
 	Source string `json:"source"`
-	// Reason is the CRI reason: Completed, Error, OOMKilled, StartError, MonitorLost.
+	// Reason is the CRI reason: Completed, Error, OOMKilled, StartError, MonitorLost,
+	// SeccompKilled.
 	Reason string `json:"reason,omitempty"`
 	// Message is one sentence for a developer; shown by kubectl describe pod.
 	Message string `json:"message,omitempty"`

@@ -18,7 +18,8 @@ func denialsCommand(o *options) *cobra.Command {
 		Short: "Show what containers were denied, and what would allow it",
 		Long: `Show what containers were denied: seccomp's kills and traps, missing capabilities
 and SELinux's denials always; seccomp's errors, read-only file systems and permissions
-while the container's syscalls are watched (annotation io.vitrine.denials). POD is namespace/pod, a pod's name or uid, or
+while the container's syscalls are watched (annotation io.vitrine.denials); seccomp's EPERM
+also where its monitor is asked (annotation io.vitrine.seccomp.notifier). POD is namespace/pod, a pod's name or uid, or
 the first six digits or more of an id; CONTAINER is namespace/pod/container.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -56,7 +56,9 @@ func offerFilter(config *configs.Config, cache string) (name string, keep func(c
 	if profile == nil || cache == "" {
 		return "", keep
 	}
-	raw, err := json.Marshal(profile)
+	key := *profile
+	key.ListenerPath, key.ListenerMetadata = "", "" // the container's own, and no part of the program
+	raw, err := json.Marshal(&key)
 	if err != nil {
 		return "", keep
 	}

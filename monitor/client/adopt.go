@@ -12,15 +12,47 @@ import (
 // lent is what a monitor's death must not take with it: as long as this process holds
 // the container's pipes, a write to them waits for the next monitor instead of failing,
 // and a pidfd from before the end knows how the init ended. -1 is nothing.
-type lent struct{ pidfd, stdin, stdout, stderr, verdict int }
+type lent struct {
+	pidfd, stdin, stdout, stderr, verdict int
+	// listeners are of the container's seccomp filters, by the monitor's numbers.
+	listeners map[uint32]int
+}
 
-var nothingLent = lent{-1, -1, -1, -1, -1}
+var nothingLent = lent{pidfd: -1, stdin: -1, stdout: -1, stderr: -1, verdict: -1}
 
 func (l *lent) all() [5]*int { return [...]*int{&l.pidfd, &l.stdin, &l.stdout, &l.stderr, &l.verdict} }
 
 func (l *lent) close() {
+	l.closeStreams()
+	for _, fd := range l.listeners {
+		syscall.Close(fd)
+	}
+	l.listeners = nil
+}
+
+func (l *lent) closeStreams() {
 	for _, fd := range l.all() {
 		closeOne(fd)
+	}
+}
+
+// borrowListener takes a listener over; -1: it has ended.
+func (m *Monitor) borrowListener(num uint32, fd int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, known := m.lent.listeners[num]; known {
+		syscall.Close(old)
+		delete(m.lent.listeners, num)
+	}
+	switch {
+	case fd < 0:
+	case m.closed || m.exit != nil || len(m.lent.listeners) == wire.MaxListeners:
+		syscall.Close(fd)
+	default:
+		if m.lent.listeners == nil {
+			m.lent.listeners = map[uint32]int{}
+		}
+		m.lent.listeners[num] = fd
 	}
 }
 
@@ -37,7 +69,7 @@ func (m *Monitor) borrow(flags uint32, fds []int) {
 	defer m.mu.Unlock()
 	pidfd := m.lent.pidfd
 	m.lent.pidfd = -1
-	m.lent.close()
+	m.lent.closeStreams()
 	m.lent.pidfd = pidfd
 	for _, role := range []struct {
 		flag uint32
@@ -141,7 +173,7 @@ func (m *Monitor) bequest() []*os.File {
 
 // files hands everything over.
 func (l *lent) files() []*os.File {
-	files := make([]*os.File, 0, 5)
+	files := make([]*os.File, 0, 5+len(l.listeners))
 	for _, fd := range l.all() {
 		var f *os.File
 		if *fd >= 0 {
@@ -150,5 +182,9 @@ func (l *lent) files() []*os.File {
 		}
 		files = append(files, f)
 	}
+	for _, fd := range l.listeners {
+		files = append(files, os.NewFile(uintptr(fd), "listener"))
+	}
+	l.listeners = nil
 	return files
 }

@@ -40,6 +40,7 @@ type Monitor struct {
 	declined atomic.Int32 // sessions in a row that vitrine-enter declined
 
 	exited, lost chan struct{}
+	notified     chan struct{} // holds one
 	readers      sync.WaitGroup
 	process      *process // nil when an earlier daemon started the monitor
 }

@@ -127,16 +127,16 @@ func (c *conn) send(msg *wire.Message, files []int) error {
 	return nil
 }
 
-// run reads until the connection ends, then fails every waiting caller.
-func (c *conn) run(event func(wire.Message)) {
+// run reads until the connection ends, then fails every waiting caller. The descriptors
+// of an event are event's.
+func (c *conn) run(event func(wire.Message, []int)) {
 	for {
 		msg, fds, err := c.receive()
 		if err != nil {
 			break
 		}
 		if msg.Kind != wire.Reply {
-			closeAll(fds)
-			event(msg)
+			event(msg, fds)
 			continue
 		}
 		c.deliver(answer{msg, fds})

@@ -89,8 +89,20 @@ func (m *Monitor) again() bool {
 	return true
 }
 
-func (m *Monitor) event(msg wire.Message) {
+func (m *Monitor) event(msg wire.Message, fds []int) {
+	if msg.Kind == wire.Listener && len(fds) == 1 {
+		m.borrowListener(msg.Session, fds[0])
+		return
+	}
+	closeAll(fds)
 	switch msg.Kind {
+	case wire.ListenerEnded:
+		m.borrowListener(msg.Session, -1)
+	case wire.Notified:
+		select {
+		case m.notified <- struct{}{}:
+		default: // somebody will look
+		}
 	case wire.Exited:
 		if e, err := wire.ParseExit(string(msg.Body)); err == nil {
 			m.setExit(e)

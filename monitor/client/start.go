@@ -62,6 +62,9 @@ type Spawn struct {
 	// Cgroup is where the monitor is placed: a cgroup v2 directory, or v1 directories
 	// separated by ':'; empty means that it stays in the daemon's.
 	Cgroup string
+	// Notify is what happens to system calls that the container's seccomp filter leaves to
+	// user space. The filter's listener path is then NotifyFile in Dir.
+	Notify uint8
 	// AttachStall is how long an attached client may read nothing while output waits
 	// for it; 0 is ten seconds.
 	AttachStall time.Duration
@@ -166,6 +169,7 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 	c := &wire.Config{
 		LogTrusted: len(s.LogTrusted), LogLimit: s.LogLimit, LogOTLP: s.LogOTLP, LogJournal: s.LogJournal, JournalSocket: s.JournalSocket,
 		ID: s.ID, Dir: s.Dir, Launcher: s.LaunchPath, Request: s.Request, ExecFifo: s.ExecFifo, WatchRequest: s.WatchRequest,
+		Notify:       s.Notify,
 		StartRequest: s.StartRequest, DeleteRequest: s.DeleteRequest, LogPath: s.LogPath, LogMaxLine: s.LogMaxLine,
 		Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce,
 		Traceparent: s.Traceparent, TelemetrySocket: s.TelemetrySocket,
@@ -240,7 +244,7 @@ func placeInCgroup(dirs string, pid int) error {
 
 func newMonitor(dir string, c *conn, p *process) *Monitor {
 	m := &Monitor{dir: dir, conn: c, sessions: map[uint32]*Session{}, process: p,
-		exited: make(chan struct{}), lost: make(chan struct{}), lent: nothingLent}
+		exited: make(chan struct{}), lost: make(chan struct{}), notified: make(chan struct{}, 1), lent: nothingLent}
 	m.readers.Add(1)
 	go m.read(c)
 	return m

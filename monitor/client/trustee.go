@@ -43,7 +43,7 @@ func (t *Trustee) open(ctx context.Context) (err error) {
 		}
 	}
 	t.reader.Go(func() {
-		t.conn.run(func(wire.Message) {})
+		t.conn.run(func(_ wire.Message, fds []int) { closeAll(fds) })
 		close(t.lost)
 	})
 	// Once it has answered it listens, and the next daemon will find it.

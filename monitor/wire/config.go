@@ -47,7 +47,20 @@ type Config struct {
 	// WatchRequest is the path of the launch request (OpWatch) that puts a new keeper in
 	// the place of the container's; empty when the container's init is its own process.
 	WatchRequest string
+	// Notify is what happens to system calls that the container's seccomp filter leaves to
+	// user space: NotifyNone means that there is no such filter.
+	Notify uint8
 }
+
+// What a monitor does with a system call that it is asked about. It is refused with
+// EPERM in either case.
+const (
+	NotifyNone uint8 = iota
+	// NotifyLog counts it.
+	NotifyLog
+	// NotifyKill counts it and kills the container, once that runs the user's program.
+	NotifyKill
+)
 
 // Attribute is one string attribute of a span.
 type Attribute struct{ Key, Value string }
@@ -81,7 +94,8 @@ func (c *Config) Append(buf []byte) []byte {
 	buf = AppendBool(buf, 42, c.LogOTLP)
 	buf = AppendBool(buf, 43, c.LogJournal)
 	buf = AppendString(buf, 44, c.JournalSocket)
-	return AppendString(buf, 45, c.WatchRequest)
+	buf = AppendString(buf, 45, c.WatchRequest)
+	return AppendUint(buf, 46, uint64(c.Notify))
 }
 
 // Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
@@ -144,6 +158,8 @@ func (c *Config) Parse(buf []byte) error {
 			c.JournalSocket = text(f.Bytes)
 		case f.Num == 45:
 			c.WatchRequest = text(f.Bytes)
+		case f.Num == 46:
+			c.Notify = uint8(min(f.Uint, uint64(NotifyKill)))
 		}
 	}
 	return nil

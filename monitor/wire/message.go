@@ -80,6 +80,13 @@ const (
 	// StdinClosed: the container's standard input was closed; whoever was lent its
 	// descriptor closes it too.
 	StdinClosed
+	// Listener goes to whoever asked for FlagLend: attached is a duplicate of the seccomp
+	// listener numbered Session, which a new monitor needs to answer the container's
+	// system calls. ListenerEnded: nobody can ask by it any more.
+	Listener
+	ListenerEnded
+	// Notified: the file of that name has grown.
+	Notified
 )
 
 // Flags of a message.

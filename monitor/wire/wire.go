@@ -34,6 +34,10 @@ const (
 	SpoolFile = "telemetry.spool"
 	// LedgerFile is from what a monitor goes on whose predecessor was killed.
 	LedgerFile = "ledger"
+	// NotifyFile is the socket to which runtimes bring seccomp listeners, and
+	// NotifiedFile what the container asked by them; see NotifiedTable.
+	NotifyFile   = "notify"
+	NotifiedFile = "notified"
 )
 
 // TrusteeArgument, behind a directory of its own, makes a monitor program a trustee.
@@ -55,7 +59,12 @@ const (
 	AdoptStdout
 	AdoptStderr
 	AdoptVerdict
+	// AdoptListeners is the first of at most MaxListeners.
+	AdoptListeners
 )
+
+// MaxListeners bounds the seccomp listeners that a new monitor takes over.
+const MaxListeners = 64
 
 // ErrMalformed is returned for bytes that are not what they should be.
 var ErrMalformed = errors.New("malformed message")

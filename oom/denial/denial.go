@@ -71,6 +71,25 @@ func Record(d Line, now time.Time, sinceBoot time.Duration) pod.Denial {
 	return r
 }
 
+// Asked is a system call that a seccomp filter left to a container's monitor, which
+// refused it: arch is an AUDIT_ARCH_ constant. first and last are the clock of the boot.
+// pid is the host's, and stands for the container's as well, which nobody was told.
+func Asked(number int, arch uint32, count uint64, first, last time.Duration, pid int, command string) Line {
+	return Line{Layer: ebpf.Seccomp, Syscall: number, Foreign: arch != ebpf.NativeArch(), Capability: -1, Error: unix.EPERM,
+		Count: count, First: first, Last: last, PID: pid, ContainerPID: pid, Comm: command}
+}
+
+// Syscalls are the names of all system calls of this machine, sorted.
+func Syscalls() []string { return ebpf.SyscallNames() }
+
+// Syscall names the line's system call.
+func Syscall(d Line) string {
+	if d.Foreign {
+		return fmt.Sprintf("32-bit syscall %d", d.Syscall)
+	}
+	return ebpf.SyscallName(d.Syscall)
+}
+
 // What says what was denied, to whom and how often.
 func What(d ebpf.Denial) string {
 	var b strings.Builder

@@ -192,7 +192,7 @@ func Reason(x pod.Exit) string {
 		return "monitorlost"
 	case x.Source == "unknown" || x.Source == "":
 		return "unknown"
-	case x.Signal == int(syscall.SIGSYS):
+	case x.Signal == int(syscall.SIGSYS) || x.Reason == pod.SeccompKilled:
 		return "seccomp"
 	case x.Signal != 0:
 		return "signal"
