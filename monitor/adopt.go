@@ -203,7 +203,10 @@ func (m *monitor) recoverLog() error {
 	}
 	stream, data := m.ledger.inHand()
 	lost := logfile.Lost{Handover: h, Size: size, Inode: file, Stream: stream, Data: data}
-	m.log, err = logfile.Recover(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &lost, now(), m.streams[0].lines, m.streams[1].lines)
+	recovered, err := logfile.Recover(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &lost, now(), m.streams[0].lines, m.streams[1].lines)
+	if err == nil {
+		m.log, recovered.Guard = recovered, &m.guard
+	}
 	return err
 }
 

@@ -58,6 +58,7 @@ type container struct {
 	starter *run    // an external runtime starting the container; its answer is the start's
 
 	exit     wire.Exit
+	settling bool // the init was reaped, its record is not written
 	attempts int
 	retry    timer
 }

@@ -40,6 +40,7 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
 	}
 	m.log = log
+	m.log.Guard = &m.guard
 	m.limitStreams()
 	m.ledger.create()
 	if err := m.control.listen(); err != nil {

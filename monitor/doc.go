@@ -11,7 +11,8 @@
 //	                                       └──fork──► vitrine-launch (create, exec, delete)
 //
 // One goroutine runs one epoll loop over descriptors that never block; the file types
-// of this package are the things in that loop. No daemon is needed for anything that a
+// of this package are the things in that loop. A second one takes it over while a call to
+// the log's file system does not return (guard.go). No daemon is needed for anything that a
 // running container does: a connection that ends is nothing, and another may come at
 // any time.
 //

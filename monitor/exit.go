@@ -24,23 +24,38 @@ func (c *container) exited(status uint32, usage *syscall.Rusage) {
 	if c.keeperLost(status) {
 		return
 	}
-	m := c.m
-	at := now()
-	m.tty.hangUp()
-	for i := range m.streams {
-		m.streams[i].drain(drainReads)
-	}
-	early := c.state < running
-	c.state, c.pidfd = dead, -1
-	if early {
-		c.endedEarly(status, at)
-	}
-	m.stdin.close()
-	c.exit.PID, c.exit.Status, c.exit.StartedAt, c.exit.ExitedAt = c.pid, status, c.startedAt, at
+	c.pidfd = -1
+	c.m.tty.hangUp()
+	c.exit.PID, c.exit.Status, c.exit.ExitedAt = c.pid, status, now()
 	if !c.kept() { // a keeper's own use says nothing of the container
 		c.exit.UserTime, c.exit.SystemTime = usage.Utime.Nano(), usage.Stime.Nano()
 		c.exit.MaxRSS = usage.Maxrss << 10
 	}
+	c.settling = true
+	c.settle()
+}
+
+// settle brings an exit to its record. It may be called again while the first call waits
+// for the log's file system, and then does what is left; see guard.
+func (c *container) settle() {
+	if !c.settling {
+		return
+	}
+	m := c.m
+	for i := range m.streams {
+		m.streams[i].drain(drainReads)
+	}
+	if !c.settling {
+		return
+	}
+	c.settling = false
+	early := c.state < running
+	c.state = dead
+	if early {
+		c.endedEarly(c.exit.Status, c.exit.ExitedAt)
+	}
+	m.stdin.close()
+	c.exit.StartedAt = c.startedAt
 	c.retry.fire = c.record
 	m.timers = append(m.timers, &c.retry)
 	c.record()

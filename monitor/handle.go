@@ -24,7 +24,7 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 	case wire.Signal:
 		c.reply(msg.ID, m.init.signal(syscall.Signal(msg.Signal), msg.Flags&wire.FlagAll != 0), nil)
 	case wire.Reopen:
-		c.reply(msg.ID, m.reopen(), nil)
+		m.reopen(waiter{conn: c, id: msg.ID})
 	case wire.CloseStdin:
 		m.stdin.finish()
 		c.reply(msg.ID, nil, nil)
@@ -57,16 +57,28 @@ func (m *monitor) info() []byte {
 	return info.Append(nil)
 }
 
-func (m *monitor) reopen() *launch.Error {
-	if m.log == nil {
-		return nil
+// reopen answers a Reopen request; while the file system does not answer, with that.
+func (m *monitor) reopen(w waiter) {
+	switch {
+	case m.log == nil:
+		w.conn.reply(w.id, nil, nil)
+		return
+	case m.guard.away:
+		w.conn.reply(w.id, m.guard.refusal(), nil)
+		return
 	}
+	m.guard.reopens = w
 	err := m.log.Reopen()
 	m.ledger.done()
-	if err != nil {
-		return fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error())
+	if m.guard.reopens.conn == nil { // it took so long that it was answered
+		return
 	}
-	return nil
+	m.guard.reopens = waiter{}
+	if err != nil {
+		w.conn.reply(w.id, fault("monitor.log", launch.KindInternal, "open "+m.config.LogPath+": "+err.Error()), nil)
+		return
+	}
+	w.conn.reply(w.id, nil, nil)
 }
 
 // closeSession ends an attached client; an exec session is only forgotten.

@@ -31,7 +31,7 @@ func (m *monitor) limitStreams() {
 
 // pause takes the stream out of the loop when its limit asks for it.
 func (s *stream) pause() bool {
-	if s.held.until.fire == nil || s.fd < 0 {
+	if s.held.until.fire == nil || s.fd < 0 || s.m.guard.away {
 		return false
 	}
 	ms := s.m.log.Pause(s.lines, now())

@@ -103,6 +103,10 @@ func (j *ledger) keep() {
 	if j.file == nil {
 		return
 	}
+	if j.m.guard.away {
+		j.m.guard.keep = true
+		return
+	}
 	state, _ := j.m.encodeState()
 	if len(state) > baseSize {
 		complain("ledger", syscall.EFBIG)
@@ -128,7 +132,7 @@ func (j *ledger) base() []byte {
 
 // read reads from the stream what is there. Nothing for now is EAGAIN.
 func (j *ledger) read(s *stream) ([]byte, syscall.Errno) {
-	if j.file == nil {
+	if j.file == nil || j.m.guard.away { // what is read then is dropped
 		n, e := read(s.fd, j.m.scratch)
 		return j.m.scratch[:n], e
 	}
@@ -148,14 +152,14 @@ func (j *ledger) read(s *stream) ([]byte, syscall.Errno) {
 
 // begin says that the stream is being worked on, with n bytes on their way out of it.
 func (j *ledger) begin(stream, n int) {
-	if j.file != nil {
+	if j.file != nil && !j.m.guard.away {
 		atomic.StoreUint64(&j.words[wordControl], j.words[wordControl]&1|underWay(stream, n))
 	}
 }
 
 // done makes a checkpoint: all that was read stands in the log or in the checkpoint.
 func (j *ledger) done() {
-	if j.file == nil || j.m.log == nil {
+	if j.file == nil || j.m.log == nil || j.m.guard.away {
 		return
 	}
 	h := j.m.log.Handover(j.m.streams[0].lines, j.m.streams[1].lines)

@@ -75,14 +75,19 @@ func (l *loop) wait(limit int) (n int, interrupted bool) {
 	if err != nil {
 		return 0, true
 	}
-	for i := range n {
-		e := &l.events[i]
+	l.dispatch(l.events[:n])
+	l.runTimers()
+	return n, false
+}
+
+// dispatch handles events.
+func (l *loop) dispatch(events []syscall.EpollEvent) {
+	for i := range events {
+		e := &events[i]
 		if s := l.slots[e.Fd]; s.handler != nil && s.generation == e.Pad {
 			s.handler.ready(e.Events)
 		}
 	}
-	l.runTimers()
-	return n, false
 }
 
 func (l *loop) untilTimer(limit int) int {

@@ -79,6 +79,7 @@ type monitor struct {
 	report  reporter
 	upgrade upgrade
 	ledger  ledger
+	guard   guard
 	asked   uint32 // the flags of the Create request
 	counts  wire.Counters
 	active  bool     // something happened since the buffers were given back
@@ -126,6 +127,7 @@ func (m *monitor) prime() {
 	m.ledger = ledger{m: m, fd: -1}
 	m.trust.m = m
 	m.notify.m, m.notify.socket = m, -1
+	m.guard.m, m.guard.timer = m, -1
 }
 
 func (m *monitor) open() error {
@@ -165,6 +167,7 @@ func (m *monitor) run() {
 		if n == 0 && !interrupted && limit >= 0 {
 			m.idle()
 		}
+		m.guard.catchUp()
 		m.report.flush()
 		m.upgrade.turn()
 		m.renew(false)
@@ -172,6 +175,11 @@ func (m *monitor) run() {
 			m.done = true
 		}
 	}
+	m.finish()
+}
+
+// finish brings away what waits.
+func (m *monitor) finish() {
 	m.sinks.close()
 	m.report.close()
 }
@@ -194,6 +202,7 @@ func (m *monitor) idle() {
 	logfile.Release(pad)
 	logfile.Release(m.control.packet[:cap(m.control.packet)])
 	m.stdin.release()
+	m.guard.rest()
 	m.report.release()
 	m.sinks.quiet()
 	m.procs.sweep() // a signal that came between two waits is noticed here

@@ -144,7 +144,9 @@ func (m *monitor) carryLog(f *fields, num int) {
 	var err error
 	if m.log, err = m.room.log.Resume(m.config.LogPath, m.config.LogTrusted, m.config.LogMaxLine, &h, m.streams[0].lines, m.streams[1].lines); err != nil {
 		f.err = err
+		return
 	}
+	m.log.Guard = &m.guard
 }
 
 func carryLimit(f *fields, l *logfile.LimitState) {

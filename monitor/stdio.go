@@ -123,7 +123,11 @@ func (m *monitor) output(s *stream, data []byte) {
 	if m.report.firstAt == 0 && m.init.state >= starting {
 		m.report.firstOutput(at)
 	}
-	m.log.Write(s.lines, at, data)
+	if m.guard.away {
+		m.log.Drop(s.lines, data)
+	} else {
+		m.log.Write(s.lines, at, data)
+	}
 	m.sinks.write(s, at, data)
 	for i := len(m.clients) - 1; i >= 0; i-- { // a client may be removed on the way
 		m.clients[i].show(s, data)
@@ -132,7 +136,10 @@ func (m *monitor) output(s *stream, data []byte) {
 
 func (s *stream) end() {
 	s.m.drop(&s.fd)
-	if s.m.log != nil {
+	if s.m.log != nil && s.m.guard.away {
+		s.m.guard.ended[s.index()] = true
+		s.m.sinks.end(s)
+	} else if s.m.log != nil {
 		s.m.ledger.begin(s.index(), 0)
 		s.m.log.End(s.lines, now())
 		s.m.ledger.done()

@@ -191,6 +191,9 @@ func (u *upgrade) turn() {
 
 // calm reports whether nothing is under way that the state does not carry.
 func (m *monitor) calm() bool {
+	if m.guard.away { // the thread in the kernel would hold the execve back
+		return false
+	}
 	switch m.init.state {
 	case created, running, told:
 	default:

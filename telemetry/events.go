@@ -72,6 +72,8 @@ func dropReason(errno int) string {
 		return "eio"
 	case syscall.EROFS:
 		return "erofs"
+	case syscall.ETIMEDOUT: // the file system did not answer, and the monitor went on without it
+		return "stalled"
 	}
 	return "unknown"
 }

@@ -276,7 +276,7 @@ var (
 	}
 	logDroppedBytes = &Instrument{
 		Name: "log_dropped_bytes_total", Unit: "bytes", Kind: Counter,
-		Labels: []Label{streams, {Name: "reason", Values: []string{"ratelimit", "enospc", "eio", "erofs", "clientslow", "unknown"}}},
+		Labels: []Label{streams, {Name: "reason", Values: []string{"ratelimit", "enospc", "eio", "erofs", "stalled", "clientslow", "unknown"}}},
 		Help:   "Bytes of container output that did not reach the log.",
 	}
 

@@ -66,7 +66,7 @@ func TestMonitorAfterTheEndOfAllStreamsIsNotWoken(t *testing.T) {
 // and one that has written a large log and served execs.
 const (
 	idleLimit = 560
-	busyLimit = 560
+	busyLimit = 600
 )
 
 // -execs=10000 is the long run.

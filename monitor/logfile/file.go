@@ -102,6 +102,8 @@ func (w *Writer) Reopen() error {
 	if w.fd < 0 {
 		return nil
 	}
+	w.enter()
+	defer w.leave()
 	var st syscall.Stat_t
 	if err := syscall.Fstat(w.dir, &st); err != nil || st.Nlink == 0 { // the directory was removed: look for a new one
 		if err := w.openDir(); err != nil {
@@ -128,7 +130,7 @@ func (w *Writer) flush() {
 	if w.torn || w.lost != [2]lost{} {
 		w.resume()
 	}
-	n, errno := writeAll(w.fd, batch)
+	n, errno := w.writeAll(batch)
 	w.BytesOut += uint64(n)
 	if errno == 0 {
 		return
@@ -144,9 +146,11 @@ func (w *Writer) flush() {
 
 // writeAll does not tell the Go scheduler that it may block: that would move the
 // writer to another thread whenever a disk takes more than 20 µs.
-func writeAll(fd int, data []byte) (n int, errno syscall.Errno) {
+func (w *Writer) writeAll(data []byte) (n int, errno syscall.Errno) {
 	for n < len(data) {
-		k, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&data[n])), uintptr(len(data)-n))
+		w.enter()
+		k, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(w.fd), uintptr(unsafe.Pointer(&data[n])), uintptr(len(data)-n))
+		w.leave()
 		if e == syscall.EINTR {
 			continue
 		}
@@ -160,6 +164,8 @@ func writeAll(fd int, data []byte) (n int, errno syscall.Errno) {
 
 // cutOff removes the last n bytes of the file, the beginning of a record.
 func (w *Writer) cutOff(n int) {
+	w.enter()
+	defer w.leave()
 	var st syscall.Stat_t
 	if err := syscall.Fstat(w.fd, &st); err == nil && syscall.Ftruncate(w.fd, st.Size-int64(n)) == nil {
 		w.BytesOut -= uint64(n)
@@ -222,7 +228,7 @@ func (w *Writer) resume() {
 
 // writeMark writes records of our own, whole or not at all.
 func (w *Writer) writeMark(mark []byte) bool {
-	n, errno := writeAll(w.fd, mark)
+	n, errno := w.writeAll(mark)
 	w.BytesOut += uint64(n)
 	if errno != 0 && n > 0 {
 		w.cutOff(n)

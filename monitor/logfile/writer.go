@@ -37,6 +37,8 @@ type Counters struct {
 // Writer writes the records of two streams to one file. It is not safe for concurrent use.
 type Writer struct {
 	Counters
+	// Guard is told of calls that may hang; nil for nobody. Open and its like forget it.
+	Guard   Guard
 	path    string
 	trusted int // how much of path is not looked at for symbolic links, in bytes
 	dir     int // O_PATH of the file's directory
@@ -48,6 +50,7 @@ type Writer struct {
 	stamp
 	torn bool    // the file ends inside a record that could not be cut off
 	lost [2]lost // drops since the last successful write, of stdout and stderr
+	gaps [2]gap  // what was dropped while a call was under way
 }
 
 type lost struct{ bytes, lines uint64 }
@@ -177,6 +180,9 @@ func (w *Writer) begin(now int64) {
 	w.set(w.last)
 	if w.out == nil {
 		w.out = Map(batch + w.max + 4096)
+	}
+	if w.Behind() {
+		w.fill()
 	}
 }
 
