@@ -221,6 +221,7 @@ func learn(c *why.Container, e *history.Event) {
 		c.Exit, c.LogBytes, c.LogDropped = e.Exit, e.Exit.LogBytes, e.Exit.LogDropped
 	}
 	if e.Kind == pod.ContainerExited {
+		c.Calls = e.Calls
 		c.Stopped = e.From == pod.Stopping
 		c.Denials, c.AllDenials = e.Denials, e.AllDenials
 		if e.Life != nil {
@@ -255,6 +256,9 @@ func (t *Telemetry) addLiving(ctx context.Context, e *why.Evidence, about subjec
 		}
 		w.Denials, w.AllDenials = c.Evidence.Denials, len(c.Evidence.Denials)+int(min(c.Evidence.DenialsLost, 1<<30))
 		w.Life = *history.LifeOf(c)
+		if f := c.Evidence.Flight; f != nil {
+			w.Calls = f.Calls
+		}
 		node.Inspect(ctx, c, w)
 		if execs := t.Execs(c.ID); execs.Count > 0 {
 			w.Figures.Execs = execs

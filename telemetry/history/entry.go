@@ -69,6 +69,9 @@ type Event struct {
 	Denial     *pod.Denial  `json:"denial,omitempty"`
 	Denials    []pod.Denial `json:"denials,omitempty"`
 	AllDenials int          `json:"allDenials,omitempty"`
+	// Calls are the last MaxCalls of a container that has ended with an error and had a
+	// flight recorder.
+	Calls []pod.Call `json:"calls,omitempty"`
 	// Life is set for container.exited.
 	Life *Life `json:"life,omitempty"`
 }
@@ -96,6 +99,9 @@ func LifeOf(c pod.Container) *Life {
 		Kills: c.Evidence.Kills, AllKills: c.Evidence.OOMKills, Stop: c.Evidence.Stop,
 	}
 }
+
+// MaxCalls bounds the system calls that an entry keeps.
+const MaxCalls = 16
 
 // MaxDenials bounds the denials that an entry keeps.
 const MaxDenials = 16
@@ -184,6 +190,9 @@ func FromEvent(e pod.Event) Entry {
 			entry.Event.Denials = all[:min(len(all), MaxDenials)]
 			entry.Event.AllDenials = len(all) + int(min(c.Evidence.DenialsLost, 1<<30))
 			entry.Event.Life = LifeOf(*c)
+			if f := c.Evidence.Flight; f != nil {
+				entry.Event.Calls = f.Calls[max(0, len(f.Calls)-MaxCalls):]
+			}
 		}
 	}
 	return entry

@@ -2,10 +2,12 @@ package why
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 )
 
@@ -28,9 +30,32 @@ func exits(e *Evidence) []Fact {
 			f.Text += fmt.Sprintf(" (attempt %d)", c.Attempt)
 		}
 		facts = append(facts, f)
+		facts = append(facts, c.flight(f)...)
 		if out, ok := c.lastWords(); ok {
 			facts = append(facts, out)
 		}
+	}
+	return facts
+}
+
+// Of a flight recorder the last calls are shown, and before them the last that failed.
+const lastCalls = 3
+
+// flight shows what a container called last, as evidence of how it ended. It says how, not
+// why, so it adds nothing to the weight.
+func (c Container) flight(end Fact) (facts []Fact) {
+	from := max(0, len(c.Calls)-lastCalls)
+	for i, call := range c.Calls {
+		failed := i < from && call.Error != "" && !slices.ContainsFunc(c.Calls[i+1:from], func(later pod.Call) bool { return later.Error != "" })
+		if i < from && !failed {
+			continue
+		}
+		what := "called last"
+		if failed {
+			what = "had failed in"
+		}
+		facts = append(facts, Fact{Time: call.At, Source: "flight", Container: c.Name, Cause: end.Cause,
+			Text: fmt.Sprintf("%s (%s, thread %d) %s: %s", c.Name, call.Command, call.TID, what, call)})
 	}
 	return facts
 }

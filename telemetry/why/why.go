@@ -86,12 +86,14 @@ type Container struct {
 	AllDenials int
 	// Life is what else befell it, and what it followed from.
 	Life history.Life
+	// Calls are its last system calls, if it had a flight recorder and failed.
+	Calls []pod.Call
 }
 
 // Fact is one piece of evidence.
 type Fact struct {
 	Time time.Time `json:"time,omitzero"`
-	// Source is where it comes from: trace, exit, denial, cgroup, exec, log, process, daemon.
+	// Source is where it comes from: trace, exit, denial, cgroup, exec, log, process, flight, daemon.
 	Source string `json:"source"`
 	Text   string `json:"text"`
 	// Cause is what it speaks for, and Weight how strongly: 0 to 1.

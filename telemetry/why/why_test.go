@@ -56,6 +56,20 @@ func with(key, value string) func(*waterfall.Span) {
 	return func(s *waterfall.Span) { s.Attributes[key] = value }
 }
 
+// flown adds what a flight recorder kept.
+func flown(c why.Container) why.Container {
+	call := func(ms int64, name, err string) pod.Call {
+		result := int64(0)
+		if err != "" {
+			result = -2
+		}
+		return pod.Call{At: at(ms), TID: 7, Command: "app", Name: name, Arguments: []pod.Word{1, 0xff, 0}, Result: result, Error: err}
+	}
+	c.Calls = []pod.Call{call(4000, "openat", "EACCES"), call(4001, "openat", "ENOENT"), call(4002, "read", ""), call(4003, "close", ""), call(4004, "mmap", ""),
+		{At: at(4005), TID: 8, Command: "app", Name: "futex", Unfinished: true}}
+	return c
+}
+
 func trace(spans ...waterfall.Span) *waterfall.Trace { return &waterfall.Trace{ID: "t", Spans: spans} }
 
 func ended(x pod.Exit, change ...func(*why.Container)) why.Container {
@@ -120,6 +134,7 @@ var cases = []struct {
 	{"SIGKILL at once, with the pod", "none", why.Evidence{Containers: []why.Container{
 		ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},
 	{"SIGKILL by somebody", "killed.outside", why.Evidence{Containers: []why.Container{ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error"})}}},
+	{"a crash with a flight recorder", "crash.signal", why.Evidence{Containers: []why.Container{flown(ended(pod.Exit{Code: 139, Signal: 11, Reason: "Error"}))}}},
 	{"a crash", "crash.signal", why.Evidence{Containers: []why.Container{ended(pod.Exit{Code: 139, Signal: 11, Reason: "Error", CoreDumped: true})}}},
 	{"an orderly stop is no fault", "none", why.Evidence{Containers: []why.Container{
 		ended(pod.Exit{Code: 143, Signal: 15, Reason: "Error"}, func(c *why.Container) { c.Stopped = true })}}},
