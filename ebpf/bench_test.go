@@ -9,6 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	cebpf "github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
@@ -71,13 +74,29 @@ func TestCostOfASyscall(t *testing.T) {
 		{"latency of one in 64", &ebpf.WatchOptions{Latency: true}},
 		{"denials", &ebpf.WatchOptions{Denials: true}},
 		{"flight recorder", &ebpf.WatchOptions{Flight: true}},
+		{"an empty program", nil}, // the kernel's own share: any program costs that
 	}
+	empty, err := cebpf.NewProgram(&cebpf.ProgramSpec{Type: cebpf.Tracing, AttachType: cebpf.AttachTraceRawTp, AttachTo: "sys_exit", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer empty.Close()
 	costs := make([][2][]float64, len(ways))
 	for range 9 {
 		for i, way := range ways {
 			var w *ebpf.Watch
 			if way.options != nil {
 				w = watch(t, p, inside.id, *way.options)
+			} else if i > 0 {
+				l, err := link.AttachTracing(link.TracingOptions{Program: empty})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				costs[i][0], costs[i][1] = append(costs[i][0], inside.ask()), append(costs[i][1], beside.ask())
+				l.Close()
+				continue
 			}
 			costs[i][0] = append(costs[i][0], inside.ask())
 			costs[i][1] = append(costs[i][1], beside.ask())

@@ -39,7 +39,7 @@ func main() {
 	var o options
 	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
 	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent; nothing else")
-	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale only when named")
+	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale and watch only when named")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
 	flag.IntVar(&o.pods, "pods", 30, "pod cycles per turn and cell")
@@ -77,6 +77,7 @@ var parts = []part{
 	{"pull", measurePull},
 	{"steps", measureSteps},
 	{"scale", measureScale},
+	{"watch", measureWatch},
 }
 
 func bench(ctx context.Context, o options) (err error) {
@@ -105,7 +106,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	for _, p := range parts {
-		if !want(p.name) || p.name == "scale" && len(o.only) == 0 {
+		if !want(p.name) || (p.name == "scale" || p.name == "watch") && len(o.only) == 0 {
 			continue
 		}
 		for round := range o.rounds {

@@ -28,6 +28,7 @@ const (
 	perSecond    = "/s"
 	mbPerSecond  = "MB/s"
 	kibibytes    = "KiB"
+	nanoseconds  = "ns"
 )
 
 // kernel is the target's name of the floor.
@@ -148,7 +149,7 @@ func names(targets []*target) []string {
 	for _, t := range targets {
 		list = append(list, t.name)
 	}
-	return append(list, conmonName, kernel)
+	return append(list, conmonName, kernel, unwatched)
 }
 
 func kernelRelease() string {

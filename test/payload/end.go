@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // hog takes memory page by page, past the garbage collector.
@@ -48,6 +50,15 @@ func repeat(call, times int) {
 	for range times {
 		syscall.RawSyscall(uintptr(call), 0, 0, 0)
 	}
+}
+
+func cost(call, times int) {
+	runtime.LockOSThread()
+	var before, after unix.Timespec
+	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before)
+	repeat(call, times)
+	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after)
+	fmt.Println(float64(after.Nano()-before.Nano()) / float64(max(times, 1)))
 }
 
 func pulse(call int) {

@@ -14,6 +14,7 @@
 //	payload fault [NUMBER TIMES]         reads an address that is not there, with the default action, after system calls
 //	payload hostile [NUMBER]             forty things and more that a container may not do, once each, and the system call
 //	payload syscall NUMBER [TIMES]       the system call, with zero arguments
+//	payload cost NUMBER TIMES            the system call; says how many nanoseconds of CPU time one took
 //	payload pulse NUMBER                 says "beating" and makes the system call every millisecond until SIGTERM
 package main
 
@@ -65,6 +66,8 @@ func main() {
 		hostile(number(2, -1))
 	case "syscall":
 		repeat(number(2, 0), number(3, 1))
+	case "cost":
+		cost(number(2, 0), number(3, 1))
 	case "pulse":
 		pulse(number(2, 0))
 	default:
