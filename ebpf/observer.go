@@ -44,7 +44,11 @@ func newObserver(p *Programs) (*observer, error) {
 	if tracepoint(kernel, "cap_capable") != nil {
 		choices = append(choices, syscallsProgWatchCapable)
 	}
-	for _, capable := range append(choices, "") {
+	choices = append(choices, "")
+	if p.watching.chosen != nil { // it costs as much to be refused as to be taken
+		choices = []string{*p.watching.chosen}
+	}
+	for _, capable := range choices {
 		one := spec.Copy()
 		for _, name := range []string{syscallsProgWatchCapableExit, syscallsProgWatchCapable} {
 			if name != capable {
@@ -61,6 +65,7 @@ func newObserver(p *Programs) (*observer, error) {
 		if err := o.tellPaths(); err != nil {
 			return nil, errors.Join(err, o.close())
 		}
+		p.watching.chosen = &capable
 		return o, nil
 	}
 	return nil, fmt.Errorf("load programs: %w", err)

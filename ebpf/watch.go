@@ -81,6 +81,9 @@ func (w *Watch) Stop() error {
 type watching struct {
 	mu     sync.Mutex // guards all below
 	loaded *observer
+	// chosen is the program that the kernel took to note missing capabilities; nil before
+	// it was asked, empty if it took none.
+	chosen *string
 	// slots holds who watches, by cgroup.
 	slots map[uint64]*watched
 }

@@ -16,10 +16,12 @@ import (
 )
 
 // The calls that make a pod, in their order. What is not a step of the operation: the
-// checking of the request before it, and the operation's own span.
+// checking of the request before it, the operation's own span, and what the kernel told
+// of a start that was over.
 var (
 	making  = []string{"RunPodSandbox", "CreateContainer", "StartContainer", "UpdateContainerResources"}
-	noSteps = []string{"cri.admit", "lifecycle.run_sandbox", "lifecycle.create_container", "lifecycle.start_container", "lifecycle.update_resources"}
+	noSteps = []string{"cri.admit", "lifecycle.run_sandbox", "lifecycle.create_container", "lifecycle.start_container", "lifecycle.update_resources",
+		"ebpf.first_exec", "ebpf.first_listen", "ebpf.first_connection", "ebpf.first_accept"}
 )
 
 // A step that fails is named by the error, undone, and done by the next attempt.
