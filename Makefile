@@ -32,7 +32,7 @@ UPGRADES ?= 20
 MKILLS   ?= 1000
 OOMKILLS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short install uninstall clean
+.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short test-vm-power install uninstall clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -161,6 +161,11 @@ test-vm: packages build ## the end-to-end tests in guests with cgroup v2 and sys
 
 test-vm-short: packages build ## what of them depends on the kernel, as CI has time for
 	@TAGS=$(TAGS) test/rig/test-vm --short
+
+# CUTS disks of one run, each cut at another moment.
+CUTS ?= 4
+test-vm-power: packages build ## images and pods after power cuts, in guests: CUTS disks
+	@TAGS=$(TAGS) test/rig/power-cut $(CUTS)
 
 # Where make install puts things; DESTDIR goes before all of it. The daemon finds monitor,
 # launcher, shim and the CNI plugins beside its own binary.

@@ -41,6 +41,20 @@ func NewDaemon(o Options) (*Daemon, error) {
 	return &Daemon{Instance: in, bin: bin}, nil
 }
 
+// OpenDaemon is the daemon of an instance that was made before, perhaps in an earlier
+// life of the machine. Nothing runs yet.
+func OpenDaemon(dir string) (*Daemon, error) {
+	bin, err := Bin()
+	if err != nil {
+		return nil, err
+	}
+	in, err := OpenInstance(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Daemon{Instance: in, bin: bin}, nil
+}
+
 // Args is the daemon's command line, without the program.
 func (d *Daemon) Args() []string {
 	level := d.Options.LogLevel
