@@ -109,6 +109,9 @@ func name(ctx context.Context, request any) {
 	case *runtime.RunPodSandboxRequest:
 		sandbox(r.GetConfig())
 		add(telemetry.KeyHandler, r.GetRuntimeHandler())
+	case *runtime.RestorePodRequest:
+		sandbox(r.GetConfig())
+		add(telemetry.KeyHandler, r.GetRuntimeHandler())
 	case *runtime.CreateContainerRequest:
 		sandbox(r.GetSandboxConfig())
 		add(telemetry.KeyContainerName, r.GetConfig().GetMetadata().GetName())

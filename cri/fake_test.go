@@ -324,6 +324,20 @@ func (n *node) CheckpointContainer(_ context.Context, id, _ string, _ time.Durat
 	return fmt.Errorf("%w: checkpoints need criu", pod.ErrUnsupported)
 }
 
+// CheckpointPod and RestorePod are those of a host without criu, too.
+func (n *node) CheckpointPod(_ context.Context, id, _ string, _ []string, _ map[string]string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := find(n.sandboxes, "sandbox", id); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: checkpoints need criu", pod.ErrUnsupported)
+}
+
+func (n *node) RestorePod(context.Context, string, *runtime.PodSandboxConfig, string, []*runtime.ContainerConfig, map[string]string) (pod.ID, []lifecycle.Restored, error) {
+	return "", nil, fmt.Errorf("%w: checkpoints need criu", pod.ErrUnsupported)
+}
+
 func (n *node) ReopenLog(_ context.Context, id string) error {
 	_, err := n.runs(id)
 	return err

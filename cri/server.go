@@ -39,6 +39,9 @@ type Pods interface {
 	UpdateResources(ctx context.Context, id string, resources *runtime.LinuxContainerResources) error
 	ReopenLog(ctx context.Context, id string) error
 	CheckpointContainer(ctx context.Context, id, location string, timeout time.Duration) error
+	CheckpointPod(ctx context.Context, id, dir string, containers []string, options map[string]string) error
+	RestorePod(ctx context.Context, dir string, config *runtime.PodSandboxConfig, handler string, containers []*runtime.ContainerConfig,
+		options map[string]string) (pod.ID, []lifecycle.Restored, error)
 
 	ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (lifecycle.ExecResult, error)
 	Exec(ctx context.Context, id string, request lifecycle.ExecRequest) (exit int32, err error)

@@ -45,6 +45,24 @@ func validate(request any) error {
 			return invalid("timeout", "%d is negative", r.GetTimeout())
 		}
 		return validatePlace("location", r.GetLocation())
+	case *runtime.CheckpointPodRequest:
+		if len(r.GetContainerIds()) == 0 {
+			return missing("container_ids")
+		}
+		return validatePlace("output_path", r.GetOutputPath())
+	case *runtime.RestorePodRequest:
+		if len(r.GetContainerConfigs()) == 0 {
+			return missing("container_configs")
+		}
+		for _, c := range r.GetContainerConfigs() {
+			if err := validateContainer(c); err != nil {
+				return err
+			}
+		}
+		if err := validatePlace("checkpoint_path", r.GetCheckpointPath()); err != nil {
+			return err
+		}
+		return validateSandbox(r.GetConfig())
 	case *runtime.ExecSyncRequest:
 		if r.GetTimeout() < 0 {
 			return invalid("timeout", "%d is negative", r.GetTimeout())

@@ -28,6 +28,12 @@ import (
 // execute the user's program. The same request again returns the container that
 // the first one made; a different one for the same attempt is ErrExists.
 func (m *Manager) CreateContainer(ctx context.Context, sandbox string, config *runtime.ContainerConfig) (pod.ID, error) {
+	return m.makeContainer(ctx, sandbox, config, nil)
+}
+
+// makeContainer is CreateContainer, or with restore the making of a container whose
+// processes are those of a checkpoint.
+func (m *Manager) makeContainer(ctx context.Context, sandbox string, config *runtime.ContainerConfig, restore *restoring) (pod.ID, error) {
 	owner, err := m.index.sandbox(sandbox)
 	if err != nil {
 		return "", err
@@ -68,7 +74,7 @@ func (m *Manager) CreateContainer(ctx context.Context, sandbox string, config *r
 				return err
 			}
 		}
-		return m.createContainer(ctx, owner, c)
+		return m.createContainer(ctx, owner, c, restore)
 	})
 }
 
@@ -83,7 +89,7 @@ func previousAttempt(siblings []pod.Container, c pod.Container) (previous pod.ID
 	return previous
 }
 
-func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c pod.Container) (err error) {
+func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c pod.Container, restore *restoring) (err error) {
 	sb := *owner.value.Load()
 	ctx, op := m.ops.begin(ctx, "create_container", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
 	defer op.end(&err)
@@ -116,7 +122,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 	c.Previous = previousAttempt(m.ContainersOf(sb.ID), c)
-	plan := &plan{manager: m, sandbox: sb, container: &c, image: img}
+	plan := &plan{manager: m, sandbox: sb, container: &c, image: img, restore: restore}
 	if err := op.step(ctx, "resolve", plan.resolve); err != nil {
 		return err
 	}
@@ -147,6 +153,11 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 	c.Rootfs = rootfs.Path
+	if restore != nil {
+		if err := op.step(ctx, "unpack", plan.unpackSnapshot); err != nil {
+			return err
+		}
+	}
 	if hasVolumes(c) {
 		undo.add("volumes", func(ctx context.Context) error { return m.removeVolumes(ctx, c) })
 		if err := op.step(ctx, "volumes", plan.mountVolumes); err != nil {
@@ -194,6 +205,11 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return ignoreGone(monitor.Destroy(ctx))
 	})
 
+	if restore != nil {
+		if err := op.step(ctx, "verify", plan.verifyRestored); err != nil {
+			return err
+		}
+	}
 	if err := op.step(ctx, "created", func(context.Context) error {
 		pid := m.initPID(plan.handler, c.ID, created.PID)
 		start, err := processStart(pid)
@@ -241,6 +257,7 @@ type plan struct {
 	sandbox   pod.Sandbox
 	container *pod.Container
 	image     image.Image
+	restore   *restoring // nil for a container that begins anew
 
 	handler Handler
 	devices []string // names of the Container Device Interface
@@ -257,6 +274,11 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	m, sb, c := p.manager, p.sandbox, p.container
 	if p.handler, err = m.config.handler(c.Handler); err != nil {
 		return err
+	}
+	if p.restore != nil {
+		if err := p.sameImage(); err != nil {
+			return err
+		}
 	}
 	if p.devices, err = cdi.Requested(c.Config.ContainerConfig); err != nil {
 		return err
@@ -389,10 +411,18 @@ func (p *plan) write(context.Context) error {
 		SeccompCache: filepath.Join(m.config.StateDir, "seccomp"),
 		Filters:      filepath.Join(m.config.StateDir, "filters"),
 	}
+	if p.restore != nil {
+		if err := p.sameProcess(); err != nil {
+			return err
+		}
+		request.Op, request.Criu = launch.OpRestore, p.restore.launch()
+	}
 	files := map[string]any{"config.json": p.spec, processFile: p.spec.Process, createFile: request}
-	if p.handler.external() {
+	if p.launcherStarts() {
 		request.Op = launch.OpStart
 		files[startFile] = request
+	}
+	if p.handler.external() {
 		request.Op = launch.OpDelete
 		files[deleteFile] = request
 		request.Op = launch.OpWatch
@@ -436,16 +466,22 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 	for _, kv := range telemetry.ContainerAttributes(sb, *c) {
 		s.Attributes[string(kv.Key)] = kv.Value.Emit()
 	}
-	if !p.handler.external() {
-		s.ExecFifo = launch.ExecFifo(m.runtimeRoot(), string(c.ID))
+	if p.launcherStarts() {
+		s.StartRequest = filepath.Join(dir, startFile)
 	} else {
-		s.StartRequest, s.DeleteRequest = filepath.Join(dir, startFile), filepath.Join(dir, deleteFile)
+		s.ExecFifo = launch.ExecFifo(m.runtimeRoot(), string(c.ID))
+	}
+	if p.handler.external() {
+		s.DeleteRequest = filepath.Join(dir, deleteFile)
 	}
 	if p.handler.Shim != "" {
 		s.WatchRequest = filepath.Join(dir, watchFile)
 	}
 	return s
 }
+
+// launcherStarts: there is no init that waits at a fifo for its start.
+func (p *plan) launcherStarts() bool { return p.handler.external() || p.restore != nil }
 
 // runtimeRoot is where runtimes keep their state.
 func (m *Manager) runtimeRoot() string { return filepath.Join(m.config.StateDir, "runtime") }

@@ -119,11 +119,13 @@ func (m *Manager) checkpointable(sb pod.Sandbox, c pod.Container) error {
 		why = "containerd shims are not asked for checkpoints"
 	case userNamespace(sb) != nil:
 		why = "its pod has a user namespace"
+	case c.Config.GetTty():
+		why = "it has a terminal, whose other end cannot be handed over"
 	case c.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetPid() != runtime.NamespaceMode_CONTAINER:
 		why = "it shares its process namespace, in which its process ids may be taken"
 	}
 	if why != "" {
-		return fmt.Errorf("checkpoint container %s: %w: %s", c.ID.Short(), pod.ErrUnsupported, why)
+		return fmt.Errorf("container %s cannot be in a checkpoint: %w: %s", c.Config.GetMetadata().GetName(), pod.ErrUnsupported, why)
 	}
 	return nil
 }

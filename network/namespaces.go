@@ -144,6 +144,30 @@ func makeAndPin(dir string, req NamespaceRequest, flags int, sysctls map[string]
 	})
 }
 
+// ConfigureNamespaces sets hostname and sysctls of a pod's pinned namespaces anew: criu
+// gives the namespaces that it restores processes into those of the processes' old ones.
+func (n *Network) ConfigureNamespaces(req NamespaceRequest) error {
+	flags := req.flags()
+	plan, err := req.check(n.config.Sysctls, flags)
+	if err == nil && flags != 0 {
+		err = onThread(func() error {
+			for _, k := range kinds {
+				if flags&k.flag == 0 {
+					continue
+				}
+				if err := enter(filepath.Join(n.config.Dir, req.ID, k.name), k.flag); err != nil {
+					return err
+				}
+			}
+			return configure(req, flags, plan)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("configure namespaces of %s: %w", req.ID, err)
+	}
+	return nil
+}
+
 // configure sets up the namespaces that the calling thread is in.
 func configure(req NamespaceRequest, flags int, sysctls map[string]string) error {
 	if flags&unix.CLONE_NEWNET != 0 {

@@ -288,3 +288,35 @@ func TestHostnameAndIDAreChecked(t *testing.T) {
 		t.Errorf("remove: got %v", err)
 	}
 }
+
+func TestNamespacesAreConfiguredOnceMore(t *testing.T) {
+	n, _ := open(t, func(c *Config) {})
+	request := NamespaceRequest{ID: "a1", Net: true, IPC: true, UTS: true, Hostname: "web-0", Sysctls: map[string]string{"net.core.somaxconn": "77"}}
+	paths, err := n.CreateNamespaces(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside(t, paths, func() error {
+		return errors.Join(unix.Sethostname([]byte("other")), os.WriteFile("/proc/sys/net/core/somaxconn", []byte("88"), 0))
+	})
+	if err := n.ConfigureNamespaces(request); err != nil {
+		t.Fatal(err)
+	}
+	inside(t, paths, func() error {
+		var uts unix.Utsname
+		if err := unix.Uname(&uts); err != nil {
+			return err
+		}
+		value, err := os.ReadFile("/proc/sys/net/core/somaxconn")
+		if got := unix.ByteSliceToString(uts.Nodename[:]); got != "web-0" || string(value) != "77\n" {
+			t.Errorf("hostname %q, sysctl %q", got, value)
+		}
+		return err
+	})
+	if err := n.ConfigureNamespaces(NamespaceRequest{ID: "none", UTS: true}); err == nil {
+		t.Error("namespaces that do not exist were configured")
+	}
+	if err := n.ConfigureNamespaces(NamespaceRequest{ID: "none"}); err != nil {
+		t.Errorf("the host's: %v", err)
+	}
+}

@@ -150,8 +150,9 @@ var (
 			"lifecycle.remove_container", "lifecycle.clear_container", "lifecycle.update_resources",
 			"lifecycle.resolve", "lifecycle.record", "lifecycle.spec", "lifecycle.bundle", "lifecycle.observe", "lifecycle.created",
 			"lifecycle.execute", "lifecycle.running", "lifecycle.runtime", "lifecycle.forget", "lifecycle.cgroup",
-			"lifecycle.checkpoint_container", "lifecycle.criu", "lifecycle.intent", "lifecycle.pause", "lifecycle.dump",
-			"lifecycle.diff", "lifecycle.resume", "lifecycle.archive",
+			"lifecycle.checkpoint_container", "lifecycle.checkpoint_pod", "lifecycle.restore_pod",
+			"lifecycle.criu", "lifecycle.intent", "lifecycle.pause", "lifecycle.dump",
+			"lifecycle.diff", "lifecycle.resume", "lifecycle.archive", "lifecycle.read", "lifecycle.unpack", "lifecycle.verify",
 			"image.rootfs.*", "monitor.*", "launch.*", "libct.*", "ebpf.*"),
 	}
 	containerStartLatency = &Instrument{

@@ -18,7 +18,9 @@ func (d *daemon) apiHandler() http.Handler {
 	mux.Handle("/v1/traces/", d.telemetry.APIHandler())
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, d.status(r)) })
 	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.config.settings()) })
-	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) { answer(w, hostFeatures(d.config.Runtime, d.programs.features())) })
+	mux.HandleFunc("GET /v1/check", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, hostFeatures(d.config.Runtime, d.programs.features()))
+	})
 	mux.HandleFunc("GET /v1/events", d.events)
 	mux.HandleFunc("POST /v1/monitors/upgrade", d.upgradeMonitors)
 	mux.HandleFunc("GET /v1/pulls", d.pulls)

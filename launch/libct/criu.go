@@ -17,7 +17,8 @@ import (
 
 // criuOptions are the same for dump and restore, of libcontainer and (criuFlags) of OCI
 // runtimes. Established connections and locks are part of a process's state: a dump
-// without them would refuse the process. Control groups are the runtime's, not criu's.
+// without them would refuse the process. Control groups are the runtime's, not criu's; runc 1.1
+// has no word for that.
 func (j *job) criuOptions() *libcontainer.CriuOpts {
 	return &libcontainer.CriuOpts{
 		ImagesDirectory: j.request.Criu.Images, WorkDirectory: j.request.Criu.Work,
@@ -27,7 +28,7 @@ func (j *job) criuOptions() *libcontainer.CriuOpts {
 
 func (j *job) criuFlags() []string {
 	return []string{"--image-path", j.request.Criu.Images, "--work-path", j.request.Criu.Work,
-		"--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore"}
+		"--tcp-established", "--file-locks"}
 }
 
 // criuConfig makes restored processes wait, and closes connections whose other ends spoke
@@ -110,7 +111,7 @@ func (j *job) restore() (pid int, err error) {
 	if err != nil {
 		return 0, j.criuFailed("libct.restore", "restore.log", err)
 	}
-	if err := console.forward(); err != nil {
+	if err := errors.Join(console.forward(), os.WriteFile(options, nil, 0o600)); err != nil {
 		return 0, err
 	}
 	return process.Pid()
@@ -154,7 +155,8 @@ func letGo(pids []int) error {
 	return nil
 }
 
-// criuConfigFile writes criu's options into the bundle.
+// criuConfigFile writes criu's options into the bundle. The container keeps the file's
+// name: it is emptied after the restore, because options would count for the next dump, too.
 func (j *job) criuConfigFile() (string, error) {
 	path := filepath.Join(j.request.Bundle, "criu.conf")
 	if err := os.WriteFile(path, []byte(criuConfig), 0o600); err != nil {

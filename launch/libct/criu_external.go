@@ -48,7 +48,11 @@ func (x *external) restore() (int, error) {
 	}
 	x.line.end("libct.spec")
 	args := append(x.criuFlags(), "--detach", "--bundle", x.request.Bundle)
-	pid, err := x.orNothing(x.withProcess(spec.Process, "restore", args...))
+	pid, err := x.withProcess(spec.Process, "restore", args...)
+	if err == nil {
+		err = os.WriteFile(options, nil, 0o600)
+	}
+	pid, err = x.orNothing(pid, err)
 	return pid, x.orCriu("restore.log", err)
 }
 

@@ -90,7 +90,7 @@ func (n *node) counted(pod *runtime.PodSandboxConfig, c *runtime.ContainerConfig
 }
 
 // parts reads an archive: names to contents, those of criu's images as lengths only.
-func parts(t *testing.T, path string) map[string]string {
+func parts(t testing.TB, path string) map[string]string {
 	t.Helper()
 	f := harness.Must(os.Open(path))(t)
 	defer f.Close()

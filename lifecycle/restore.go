@@ -1,0 +1,255 @@
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/image"
+	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
+)
+
+// Restored is one container that RestorePod made.
+type Restored struct {
+	// Name is that of its configuration.
+	Name string
+	ID   pod.ID
+}
+
+// RestorePod makes a sandbox, and in it containers from the archives in dir, which
+// CheckpointPod or CheckpointContainer wrote: complete, Created and stopped before their
+// next instruction; StartContainer lets them go. Processes and files come from the archives,
+// everything else from the configurations, and where the two contradict each other nothing
+// is made: ErrInvalid. So it is with names that do not match one to one. A sandbox of the same attempt is
+// ErrExists. On an error nothing is left.
+func (m *Manager) RestorePod(ctx context.Context, dir string, config *runtime.PodSandboxConfig, handler string,
+	configs []*runtime.ContainerConfig, options map[string]string,
+) (id pod.ID, restored []Restored, err error) {
+	if err := errors.Join(noOptions(options), m.CheckHandler(handler), uniqueNames(configs)); err != nil {
+		return "", nil, err
+	}
+	sb := pod.Sandbox{Config: pod.SandboxConfig{PodSandboxConfig: config}, Handler: handler}
+	for _, c := range configs {
+		if err := m.checkpointable(sb, pod.Container{Config: pod.ContainerConfig{ContainerConfig: c}, Handler: handler}); err != nil {
+			return "", nil, err
+		}
+	}
+	if m.knowsSandbox(sb) {
+		return "", nil, fmt.Errorf("sandbox %s: %w", sb.Key(), pod.ErrExists)
+	}
+	ctx, op := m.ops.begin(ctx, "restore_pod", subject(sb), "", telemetry.SandboxAttributes(sb))
+	defer op.end(&err)
+	ctx, cancel := context.WithTimeout(ctx, m.config.createTimeout())
+	defer cancel()
+
+	var criu string
+	if err := op.step(ctx, "criu", func(ctx context.Context) (err error) {
+		criu, err = m.criu.usable(ctx, m.config.CriuPath)
+		return err
+	}); err != nil {
+		return "", nil, err
+	}
+	var snapshots map[string]*snapshot
+	if err := op.step(ctx, "read", func(ctx context.Context) (err error) {
+		if snapshots, err = openSnapshots(ctx, dir); err != nil {
+			return err
+		}
+		return sameNames(snapshots, configs)
+	}); err != nil {
+		closeSnapshots(snapshots)
+		return "", nil, err
+	}
+	defer closeSnapshots(snapshots)
+
+	// What is made from here on is made to its end and then, if need be, removed: a
+	// sandbox whose making goes on behind a request that has ended could not be.
+	op.enter("sandbox")
+	if id, err = m.RunSandbox(context.WithoutCancel(ctx), config, handler); err != nil {
+		return "", nil, err
+	}
+	defer func() {
+		if err != nil {
+			op.enter("undo")
+			ctx, cancel := m.detached(ctx, undoBound)
+			defer cancel()
+			err = errors.Join(err, ignoreGone(m.RemoveSandbox(ctx, string(id))))
+			id, restored = "", nil
+		}
+	}()
+	op.enter("containers")
+	for _, c := range configs {
+		if err := context.Cause(ctx); err != nil {
+			return id, nil, err
+		}
+		name := c.GetMetadata().GetName()
+		made, err := m.makeContainer(context.WithoutCancel(ctx), string(id), c, &restoring{snapshot: snapshots[name], criu: criu})
+		if err != nil {
+			return id, nil, fmt.Errorf("restore container %s: %w", name, err)
+		}
+		restored = append(restored, Restored{Name: name, ID: made})
+	}
+	return id, restored, context.Cause(ctx)
+}
+
+func uniqueNames(configs []*runtime.ContainerConfig) error {
+	names := map[string]bool{}
+	for _, c := range configs {
+		name := c.GetMetadata().GetName()
+		if name == "" || names[name] {
+			return fmt.Errorf("%w: container_configs: a container has no name, or %q is there twice", pod.ErrInvalid, name)
+		}
+		names[name] = true
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%w: container_configs is empty", pod.ErrInvalid)
+	}
+	return nil
+}
+
+// sameNames refuses names that are only in the checkpoint or only in the request.
+func sameNames(snapshots map[string]*snapshot, configs []*runtime.ContainerConfig) error {
+	var asked []string
+	for _, c := range configs {
+		asked = append(asked, c.GetMetadata().GetName())
+	}
+	slices.Sort(asked)
+	if have := slices.Sorted(maps.Keys(snapshots)); !slices.Equal(have, asked) {
+		return fmt.Errorf("%w: the checkpoint is of the containers %.500q, the request of %.500q", pod.ErrInvalid, have, asked)
+	}
+	return nil
+}
+
+// knowsSandbox: there is, or is being made, a sandbox of the same attempt.
+func (m *Manager) knowsSandbox(sb pod.Sandbox) bool {
+	m.index.mu.RLock()
+	defer m.index.mu.RUnlock()
+	_, known := m.index.sandboxKeys[sb.Key()]
+	return known || m.index.sandboxFlights[sb.Key()] != nil
+}
+
+// restoring is what makes the creation of a container its restoration.
+type restoring struct {
+	snapshot *snapshot
+	criu     string
+	work     string // beside its writable layer, removed with that
+}
+
+// launch is the part of the launcher's requests.
+func (r *restoring) launch() *launch.Criu {
+	return &launch.Criu{Path: r.criu, Images: filepath.Join(r.work, shotImages), Work: filepath.Join(r.work, shotCriu)}
+}
+
+// unpackSnapshot takes images and files out of the archive, once the root file system is there.
+func (p *plan) unpackSnapshot(ctx context.Context) error {
+	m, r := p.manager, p.restore
+	work, err := m.images.Scratch(string(p.container.ID), "checkpoint")
+	if err != nil {
+		return err
+	}
+	r.work = work
+	if err := os.Mkdir(r.launch().Work, 0o700); err != nil {
+		return err
+	}
+	deleted, err := r.snapshot.unpack(ctx, work)
+	if err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	changes, err := os.Open(filepath.Join(work, shotChanges))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer changes.Close()
+	info, err := changes.Stat()
+	if err != nil {
+		return err
+	}
+	return m.images.ApplyChanges(ctx, string(p.container.ID), changes, deleted, changesLimit(info.Size()))
+}
+
+// sameImage refuses a checkpoint of a container of another image: its files are
+// changes of that one.
+func (p *plan) sameImage() error {
+	if was := p.restore.snapshot.config.RootfsImage; was != p.image.ID {
+		return fmt.Errorf("%w: the checkpoint is of image %.100q, the request's is %s", pod.ErrInvalid, was, p.image.ID)
+	}
+	return nil
+}
+
+// sameProcess refuses a request that describes another process, or another confinement,
+// than the one that was written down: criu restores what was. What archives say of
+// themselves may be a lie; verifyRestored looks at what came of it.
+func (p *plan) sameProcess() error {
+	was := p.restore.snapshot.spec
+	raw, err := json.Marshal(p.spec) // as the other one: what is empty is left out
+	if err != nil {
+		return err
+	}
+	var want specs.Spec
+	if err := json.Unmarshal(raw, &want); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		what      string
+		was, want any
+	}{
+		{"command", was.Process.Args, want.Process.Args},
+		{"working directory", was.Process.Cwd, want.Process.Cwd},
+		{"environment", environment(was), environment(want)},
+		{"user", was.Process.User, want.Process.User},
+		{"capabilities", was.Process.Capabilities, want.Process.Capabilities},
+		{"no_new_privs", was.Process.NoNewPrivileges, want.Process.NoNewPrivileges},
+		{"AppArmor profile", was.Process.ApparmorProfile, want.Process.ApparmorProfile},
+		{"terminal", was.Process.Terminal, want.Process.Terminal},
+		{"read-only root file system", was.Root.Readonly, want.Root.Readonly},
+		{"masked paths", was.Linux.MaskedPaths, want.Linux.MaskedPaths},
+		{"read-only paths", was.Linux.ReadonlyPaths, want.Linux.ReadonlyPaths},
+		{"seccomp profile", was.Linux.Seccomp, want.Linux.Seccomp},
+		{"mounts", mountPoints(was.Mounts), mountPoints(want.Mounts)},
+	} {
+		if !reflect.DeepEqual(c.was, c.want) {
+			return fmt.Errorf("%w: the request's %s is not the checkpoint's", pod.ErrInvalid, c.what)
+		}
+	}
+	return nil
+}
+
+// environment is sorted, without what the pod's name decides.
+func environment(s specs.Spec) []string {
+	env := slices.DeleteFunc(slices.Clone(s.Process.Env), func(kv string) bool { return strings.HasPrefix(kv, "HOSTNAME=") })
+	slices.Sort(env)
+	return env
+}
+
+// mountPoints are places and what is mounted there, without the host's sources.
+func mountPoints(mounts []specs.Mount) []string {
+	var points []string
+	for _, m := range mounts {
+		access := "rw"
+		if slices.Contains(m.Options, "ro") || slices.Contains(m.Options, "rro") {
+			access = "ro"
+		}
+		points = append(points, m.Destination+" "+m.Type+" "+access)
+	}
+	slices.Sort(points)
+	return points
+}
+
+// changesLimit: an archive's files are no larger than the archive, and each has a header.
+func changesLimit(size int64) image.ChangesLimit {
+	return image.ChangesLimit{Bytes: size, Entries: size/512 + maxParts}
+}

@@ -1,0 +1,228 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
+	"github.com/vitrine-runtime/vitrine/pod"
+)
+
+// verifyRestored looks at the processes that criu has made of an archive, before any of
+// them runs: they must be as confined as the request says, whatever the archive's images
+// say. It asks the kernel, not the archive. Processes get the request's oom_score_adj and the
+// pod's namespaces its hostname and sysctls again.
+func (p *plan) verifyRestored(context.Context) error {
+	pids, err := p.manager.cgroups.Procs(p.container.Cgroup)
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return fmt.Errorf("%w: criu has restored no process", pod.ErrInvalid)
+	}
+	for _, pid := range pids {
+		if err := p.verifyProcess(pid); err != nil {
+			return fmt.Errorf("%w: a process of the checkpoint is not as the request confines it: %w", pod.ErrInvalid, err)
+		}
+		if score := p.spec.Process.OOMScoreAdj; score != nil {
+			path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+			if err := os.WriteFile(path, []byte(strconv.Itoa(*score)), 0); err != nil {
+				return fmt.Errorf("set oom_score_adj of restored process %d: %w", pid, err)
+			}
+		}
+	}
+	if err := p.manager.network.ConfigureNamespaces(namespaceRequest(p.sandbox)); err != nil {
+		return err
+	}
+	return os.RemoveAll(p.restore.work) // a copy of the processes' memory, which nobody needs any more
+}
+
+func (p *plan) verifyProcess(pid int) error {
+	if err := p.verifyNamespaces(pid); err != nil {
+		return err
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", pid, t.Name()))
+		if err != nil {
+			return err
+		}
+		if err := verifyStatus(p.spec, string(status)); err != nil {
+			return err
+		}
+	}
+	mounts, err := mountinfo.PidMountInfo(pid)
+	if err != nil {
+		return err
+	}
+	return p.verifyMounts(fmt.Sprintf("/proc/%d/root", pid), mounts)
+}
+
+// verifyNamespaces: those with a path are the pod's, the others are not the host's, as far
+// as the specification has them.
+func (p *plan) verifyNamespaces(pid int) error {
+	files := map[specs.LinuxNamespaceType]string{
+		specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.PIDNamespace: "pid", specs.MountNamespace: "mnt",
+	}
+	for kind, file := range files {
+		asked := slices.IndexFunc(p.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+		want, other := "/proc/self/ns/"+file, false
+		if asked >= 0 {
+			if want, other = p.spec.Linux.Namespaces[asked].Path, false; want == "" {
+				want, other = "/proc/self/ns/"+file, true
+			}
+		}
+		same, err := sameFile(want, fmt.Sprintf("/proc/%d/ns/%s", pid, file))
+		if err != nil {
+			return err
+		}
+		if same == other {
+			return fmt.Errorf("its %s namespace is another one", file)
+		}
+	}
+	if same, err := sameFile("/proc/self/ns/user", fmt.Sprintf("/proc/%d/ns/user", pid)); err != nil || !same {
+		return fmt.Errorf("it has a user namespace (%w)", err)
+	}
+	return nil
+}
+
+func sameFile(a, b string) (bool, error) {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := os.Stat(b)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(x, y), nil
+}
+
+// verifyStatus compares a thread's /proc/PID/status, proc_pid_status(5): it has no
+// capability that the request does not give, a filter where one is asked for, and cannot
+// gain privileges where the request says so.
+func verifyStatus(s *specs.Spec, status string) error {
+	var caps specs.LinuxCapabilities
+	if c := s.Process.Capabilities; c != nil {
+		caps = *c
+	}
+	for _, set := range []struct {
+		line  string
+		given []string
+	}{{"CapBnd", caps.Bounding}, {"CapPrm", caps.Bounding}, {"CapEff", caps.Bounding}, {"CapInh", caps.Bounding}, {"CapAmb", caps.Bounding}} {
+		for _, name := range spec.CapabilityNames(statusHex([]byte(status), set.line)) {
+			if !slices.Contains(set.given, name) {
+				return fmt.Errorf("%s has %s", set.line, name)
+			}
+		}
+	}
+	if s.Linux.Seccomp != nil && !hasField(status, "Seccomp", "2") {
+		return fmt.Errorf("it has no seccomp filter")
+	}
+	if s.Process.NoNewPrivileges && !hasField(status, "NoNewPrivs", "1") {
+		return fmt.Errorf("it may gain privileges")
+	}
+	if !hasField(status, "State", "T (stopped)") {
+		return fmt.Errorf("it runs already")
+	}
+	return nil
+}
+
+func hasField(status, key, value string) bool {
+	for line := range strings.Lines(status) {
+		if rest, found := strings.CutPrefix(line, key+":"); found {
+			return strings.TrimSpace(rest) == value
+		}
+	}
+	return false
+}
+
+// verifyMounts: what the specification masks or write-protects is so, a mount of its is of
+// its kind and its source, and there is no other mount than those.
+func (p *plan) verifyMounts(root string, mounts []*mountinfo.Info) error {
+	at := map[string]*mountinfo.Info{}
+	for _, m := range mounts {
+		at[m.Mountpoint] = m // the last one covers the others
+	}
+	known := map[string]bool{"/": true}
+	readonly := func(path string) bool {
+		m := at[path]
+		return m != nil && slices.Contains(strings.Split(m.Options, ","), "ro")
+	}
+	if p.spec.Root.Readonly && !readonly("/") {
+		return fmt.Errorf("its root file system is writable")
+	}
+	for _, m := range p.spec.Mounts {
+		place := filepath.Clean(m.Destination)
+		known[place] = true
+		is := at[place]
+		switch bind := slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind"); {
+		case is == nil:
+			return fmt.Errorf("nothing is mounted at %s", place)
+		case bind:
+			var st unix.Stat_t
+			if err := unix.Stat(m.Source, &st); err != nil {
+				return err
+			}
+			if int(unix.Major(st.Dev)) != is.Major || int(unix.Minor(st.Dev)) != is.Minor {
+				return fmt.Errorf("something else is mounted at %s", place)
+			}
+		case m.Type != is.FSType && m.Type != "cgroup":
+			return fmt.Errorf("a %.20q is mounted at %s", is.FSType, place)
+		}
+		if slices.Contains(m.Options, "ro") && !readonly(place) && m.Type != "cgroup" {
+			return fmt.Errorf("%s is writable", place)
+		}
+	}
+	for _, path := range p.spec.Linux.MaskedPaths {
+		known[path] = true
+		masked := at[path] != nil && at[path].FSType != "proc" && at[path].FSType != "sysfs"
+		if unix.Faccessat(unix.AT_FDCWD, root+path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil && !masked {
+			return fmt.Errorf("%s is not masked", path)
+		}
+	}
+	for _, path := range p.spec.Linux.ReadonlyPaths {
+		known[path] = true
+		if unix.Faccessat(unix.AT_FDCWD, root+path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil && !readonly(path) {
+			return fmt.Errorf("%s is writable", path)
+		}
+	}
+	for place, m := range at {
+		if !known[place] && !p.mayMount(place) {
+			return fmt.Errorf("%.200q is a mount that the request does not have", place)
+		}
+		// Where v1 hierarchies are mounted is a tmpfs, which libcontainer leaves writable.
+		if (m.FSType == "cgroup" || m.FSType == "cgroup2") && !readonly(place) && p.cgroupsReadonly() {
+			return fmt.Errorf("%.200q is writable", place)
+		}
+	}
+	return nil
+}
+
+// mayMount: control groups come as several mounts below one, binds bring what is mounted
+// below them where they are recursive, and devices may be binds of the host's.
+func (p *plan) mayMount(place string) bool {
+	for _, m := range p.spec.Mounts {
+		if (m.Type == "cgroup" || slices.Contains(m.Options, "rbind")) && strings.HasPrefix(place, filepath.Clean(m.Destination)+"/") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == place })
+}
+
+// cgroupsReadonly: the specification does not let the container write control groups.
+func (p *plan) cgroupsReadonly() bool {
+	return slices.ContainsFunc(p.spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" && slices.Contains(m.Options, "ro") })
+}
