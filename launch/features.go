@@ -15,6 +15,9 @@ type Features struct {
 	UserNamespaces bool `json:"userNamespaces"`
 	// IDMappedMounts: the runtime makes them and the kernel has them.
 	IDMappedMounts bool `json:"idMappedMounts"`
+	// Checkpoint: the runtime says that it makes and restores checkpoints with criu.
+	// Whether there is a criu that works here is not its to say.
+	Checkpoint bool `json:"checkpoint"`
 	// Seccomp lists are empty when filters are not supported.
 	SeccompActions       []string `json:"seccompActions,omitempty"`
 	SeccompArchitectures []string `json:"seccompArchitectures,omitempty"`

@@ -117,6 +117,8 @@ func (m *Manager) checkpointable(sb pod.Sandbox, c pod.Container) error {
 	switch {
 	case handler.Shim != "":
 		why = "containerd shims are not asked for checkpoints"
+	case !m.features(c.Handler).Checkpoint:
+		why = "its runtime does not say that it makes checkpoints"
 	case userNamespace(sb) != nil:
 		why = "its pod has a user namespace"
 	case c.Config.GetTty():

@@ -41,6 +41,8 @@ func translate(told *features.Features, f *launch.Features) {
 	f.OCIVersion, f.Hooks, f.MountOptions = told.OCIVersionMax, told.Hooks, told.MountOptions
 	hasMountSetattr := kernelHas(unix.SYS_MOUNT_SETATTR)
 	f.RecursiveReadOnlyMounts = hasMountSetattr && slices.Contains(told.MountOptions, "rro")
+	// There is no field for it; runc and crun each have an annotation.
+	f.Checkpoint = told.Annotations["org.opencontainers.runc.checkpoint.enabled"] == "true" || told.Annotations["run.oci.crun.checkpoint.enabled"] == "true"
 	l := told.Linux
 	if l == nil {
 		return

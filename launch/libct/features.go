@@ -29,6 +29,7 @@ func (j *job) features() (launch.Document, error) {
 		RecursiveReadOnlyMounts: hasMountSetattr && slices.Contains(specconv.KnownMountOptions(), "rro"),
 		IDMappedMounts:          hasMountSetattr,
 		UserNamespaces:          hasMountSetattr && mayUnshareUser(),
+		Checkpoint:              true,
 		Apparmor:                apparmor.IsEnabled(),
 		Selinux:                 selinux.GetEnabled(),
 		Namespaces:              specconv.KnownNamespaces(),

@@ -42,7 +42,7 @@ func wantFault(t *testing.T, err error) {
 // A step of CheckpointPod or RestorePod that fails is named by the error and undone, and
 // the same call succeeds afterwards.
 func TestFaultAtEveryStepOfCheckpointAndRestoreIsNamedUndoneAndRetried(t *testing.T) {
-	n := start(t, harness.Options{LogLevel: "info", Config: fmt.Sprintf("[runtime]\ncriu_path = %q\n", criu(t))})
+	n := withCriu(t)
 	n.ctx = harness.Context(t, 8*time.Minute)
 	pod := n.Pod("faults")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
