@@ -52,13 +52,14 @@ func (j *job) create() (pid int, err error) {
 	j.timeHooks(config.Hooks, "libct.ready", configs.Poststart)
 	wait := j.watchHooks(process, config.Hooks[configs.CreateContainer])
 	defer wait()
+	facts := j.tellFacts(container, profile)
+	defer facts()
 	j.line.end("libct.config")
 
 	if err := j.start(container, process, createMarks); err != nil {
 		return 0, err
 	}
-	_ = j.tellFacts(container, profile) // without them libcontainer does the exec sessions
-	_ = keep(j.line.compiled())         // a full disk costs the next container its short cut, not this one its start
+	_ = keep(j.line.compiled()) // a full disk costs the next container its short cut, not this one its start
 	if err := console.forward(); err != nil {
 		return 0, err
 	}

@@ -25,18 +25,33 @@ import (
 	"github.com/vitrine-runtime/vitrine/launch/enter"
 )
 
-// tellFacts leaves what an exec session needs to know of the container, if it needs no
-// libcontainer. profile is offerFilter's name of the container's seccomp profile.
-func (j *job) tellFacts(container *libcontainer.Container, profile string) error {
+// tellFacts writes what an exec session needs to know of the container, if it needs no
+// libcontainer, beside the container's start. profile is offerFilter's name of its seccomp
+// profile. The returned function waits for the end; an error costs exec sessions time.
+func (j *job) tellFacts(container *libcontainer.Container, profile string) (wait func()) {
+	facts, err := j.facts(container, profile)
+	if err != nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = enter.WriteFacts(j.request.Bundle, facts)
+	}()
+	return func() { <-done }
+}
+
+// facts are those of a container that may not have been started.
+func (j *job) facts(container *libcontainer.Container, profile string) (f enter.Facts, err error) {
 	config := container.Config()
 	if !entersPlainly(&config) || config.Seccomp != nil && (j.request.Filters == "" || profile == "") {
-		return nil
+		return f, enter.ErrNeedsLibcontainer
 	}
 	state, err := container.State()
 	if err != nil {
-		return err
+		return f, err
 	}
-	f := enter.Facts{Unified: state.CgroupPaths[""]}
+	f.Unified = state.CgroupPaths[""]
 	if !config.NoNewKeyring {
 		f.Keyring = "_ses." + container.ID() // libcontainer's name
 	}
@@ -58,7 +73,7 @@ func (j *job) tellFacts(container *libcontainer.Container, profile string) error
 	if config.Seccomp != nil {
 		f.Filter, f.FilterFlags = filepath.Join(j.request.Filters, profile+"-"+buildMark()), filterFlags(config.Seccomp)
 	}
-	return enter.WriteFacts(j.request.Bundle, f)
+	return f, nil
 }
 
 // buildMark tells one build of this program from another, which may make another filter
