@@ -1,6 +1,8 @@
 package cgroup
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -93,20 +95,43 @@ func subdirs(dir string) ([]string, error) {
 	if st.Nlink == 2 {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(dir)
+	names, err := directories(dir)
 	if errors.Is(err, unix.ENODEV) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
-	var names []string
-	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
+	return names, nil
+}
+
+// directories lists the directories in dir, in no order. A cgroup has some fifty files
+// beside its one or two directories: no entry is made for those.
+func directories(dir string) (names []string, err error) {
+	fd, err := retryEINTR(func() (int, error) { return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for {
+		room := (*buf)[:cap(*buf)]
+		n, err := retryEINTR(func() (int, error) { return unix.Getdents(fd, room) })
+		if err != nil || n == 0 {
+			return names, err
+		}
+		for list := room[:n]; len(list) > 0; { // struct linux_dirent64, getdents(2)
+			if len(list) < 20 || len(list) < int(binary.NativeEndian.Uint16(list[16:])) || binary.NativeEndian.Uint16(list[16:]) < 20 {
+				return nil, fmt.Errorf("%w: the kernel's list of entries is malformed", pod.ErrUnavailable)
+			}
+			length, kind := binary.NativeEndian.Uint16(list[16:]), list[18]
+			if name, _, _ := bytes.Cut(list[19:length], []byte{0}); kind == unix.DT_DIR && string(name) != "." && string(name) != ".." {
+				names = append(names, string(name))
+			}
+			list = list[length:]
 		}
 	}
-	return names, nil
 }
 
 // ownCgroups maps this process's cgroups by controller; v2's key is empty

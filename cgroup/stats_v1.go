@@ -118,7 +118,11 @@ func readPids(f *figures, extent Extent) (*PidsStats, error) {
 	}
 	// Since Linux 6.11 v2 counts at the limit that was met, and ".local" at whoever met it
 	// (Documentation/admin-guide/cgroup-v2.rst, pids.events.local).
-	for _, name := range []string{"pids.events.local", "pids.events"} {
+	files := []string{"pids.events.local", "pids.events"}
+	if f.of.Mode() != V2 {
+		files = files[1:]
+	}
+	for _, name := range files {
 		if events, err := f.keys("pids", name); err == nil {
 			s.Refused = events.of("max")
 			break

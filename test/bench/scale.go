@@ -168,7 +168,7 @@ func measureIdle(ctx context.Context, t *target, r *report, ids []string, cell f
 	}
 	spent := func() (seconds float64) {
 		for _, pid := range append(pids, t.daemon) {
-			seconds += cpuOf(pid)
+			seconds += cpuOfThreads(pid)
 		}
 		return seconds
 	}
