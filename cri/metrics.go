@@ -67,22 +67,8 @@ func (s *Server) listPodMetrics(ctx context.Context) ([]*runtime.PodSandboxMetri
 // podFigures reads ready pods. One that goes away or cannot be read is left out, and
 // so is one container of a pod; the others stay.
 func (s *Server) podFigures(ctx context.Context) ([]lifecycle.SandboxStats, error) {
-	var all []lifecycle.SandboxStats
-	for _, sb := range s.pods.Sandboxes() {
-		if sb.State != pod.Ready {
-			continue
-		}
-		stats, err := s.pods.SandboxFigures(ctx, string(sb.ID))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			s.skip(ctx, "sandbox", sb.ID, err)
-			continue
-		}
-		all = append(all, stats)
-	}
-	return all, nil
+	all := sideBySide(s.readySandboxes(), func(sb *pod.Sandbox) (lifecycle.SandboxStats, bool) { return s.figures(ctx, sb, s.pods.SandboxFigures) })
+	return all, ctx.Err()
 }
 
 // metricsOf goes through the table. The timestamp is 0, which says that the values

@@ -437,10 +437,10 @@ type still struct {
 	stats []lifecycle.SandboxStats
 }
 
-func (s still) Sandboxes() []pod.Sandbox {
-	var all []pod.Sandbox
-	for _, one := range s.stats {
-		all = append(all, one.Sandbox)
+func (s still) SandboxList() []*pod.Sandbox {
+	var all []*pod.Sandbox
+	for i := range s.stats {
+		all = append(all, &s.stats[i].Sandbox)
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,23 +46,24 @@ func (s *runtimeService) StreamContainerStats(r *runtime.StreamContainerStatsReq
 
 // listContainerStats leaves out a container that goes away while it is read.
 func (s *Server) listContainerStats(ctx context.Context, f *runtime.ContainerStatsFilter) ([]*runtime.ContainerStats, error) {
-	var items []*runtime.ContainerStats
-	for _, c := range s.pods.ContainerList() {
-		if containerState(c.State) != runtime.ContainerState_CONTAINER_RUNNING || !strings.HasPrefix(string(c.ID), f.GetId()) ||
-			!strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) || !selected(f.GetLabelSelector(), c.Config.GetLabels()) {
-			continue
+	running := slices.DeleteFunc(s.pods.ContainerList(), func(c *pod.Container) bool {
+		return containerState(c.State) != runtime.ContainerState_CONTAINER_RUNNING || !strings.HasPrefix(string(c.ID), f.GetId()) ||
+			!strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) || !selected(f.GetLabelSelector(), c.Config.GetLabels())
+	})
+	items := sideBySide(running, func(c *pod.Container) (*runtime.ContainerStats, bool) {
+		if ctx.Err() != nil {
+			return nil, false
 		}
 		stats, err := s.pods.ContainerStats(ctx, string(c.ID))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
 		if err != nil {
-			s.skip(ctx, "container", c.ID, err)
-			continue
+			if ctx.Err() == nil {
+				s.skip(ctx, "container", c.ID, err)
+			}
+			return nil, false
 		}
-		items = append(items, s.containerStats(stats))
-	}
-	return items, nil
+		return s.containerStats(stats), true
+	})
+	return items, ctx.Err()
 }
 
 // PodSandboxStats tells one pod's figures and those of its running containers.
@@ -95,22 +97,33 @@ func (s *runtimeService) StreamPodSandboxStats(r *runtime.StreamPodSandboxStatsR
 }
 
 func (s *Server) listSandboxStats(ctx context.Context, f *runtime.PodSandboxStatsFilter) ([]*runtime.PodSandboxStats, error) {
-	var items []*runtime.PodSandboxStats
-	for _, sb := range s.pods.SandboxList() {
-		if sb.State != pod.Ready || !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels()) {
-			continue
+	ready := slices.DeleteFunc(s.readySandboxes(), func(sb *pod.Sandbox) bool {
+		return !strings.HasPrefix(string(sb.ID), f.GetId()) || !selected(f.GetLabelSelector(), sb.Config.GetLabels())
+	})
+	items := sideBySide(ready, func(sb *pod.Sandbox) (*runtime.PodSandboxStats, bool) {
+		stats, found := s.figures(ctx, sb, s.pods.SandboxStats)
+		if !found {
+			return nil, false
 		}
-		stats, err := s.pods.SandboxStats(ctx, string(sb.ID))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			s.skip(ctx, "sandbox", sb.ID, err)
-			continue
-		}
-		items = append(items, s.sandboxStats(stats))
+		return s.sandboxStats(stats), true
+	})
+	return items, ctx.Err()
+}
+
+func (s *Server) readySandboxes() []*pod.Sandbox {
+	return slices.DeleteFunc(s.pods.SandboxList(), func(sb *pod.Sandbox) bool { return sb.State != pod.Ready })
+}
+
+// figures reads one pod; false when it goes away or cannot be read, or ctx has ended.
+func (s *Server) figures(ctx context.Context, sb *pod.Sandbox, read func(context.Context, string) (lifecycle.SandboxStats, error)) (lifecycle.SandboxStats, bool) {
+	if ctx.Err() != nil {
+		return lifecycle.SandboxStats{}, false
 	}
-	return items, nil
+	stats, err := read(ctx, string(sb.ID))
+	if err != nil && ctx.Err() == nil {
+		s.skip(ctx, "sandbox", sb.ID, err)
+	}
+	return stats, err == nil
 }
 
 // skip tells why something is missing from a list; that it is gone is no news.
