@@ -10,8 +10,9 @@ import (
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
-// containerPage writes the table as text for Prometheus, one page at a time. Labels
-// are encoded once per container and live as long as it is seen.
+// containerPage writes the table as text for Prometheus. Labels are encoded once per
+// container and live as long as it is seen. Pages may be written side by side: nothing
+// is held while a scraper reads.
 type containerPage struct {
 	mu     sync.Mutex // guards the rest
 	labels map[pod.ID]encoded
@@ -59,8 +60,6 @@ func (s *Server) WriteContainerMetrics(w io.Writer) error {
 }
 
 func (p *containerPage) write(w io.Writer, subjects []*subject) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	items := p.encode(subjects)
 	page := telemetry.Exposition{W: w}
 	for _, f := range families {
@@ -87,6 +86,8 @@ func (p *containerPage) write(w io.Writer, subjects []*subject) error {
 
 // encode finds or makes the labels, and forgets those of who is not there any more.
 func (p *containerPage) encode(subjects []*subject) []pageItem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	old := p.labels
 	p.labels = make(map[pod.ID]encoded, len(subjects))
 	items := make([]pageItem, 0, len(subjects))
@@ -108,6 +109,8 @@ func (p *containerPage) extra(f family, values []string) telemetry.Labels {
 	}
 	key := extra{family: f.name}
 	copy(key.values[:], values)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	labels, known := p.extras[key]
 	if !known {
 		if p.extras == nil || len(p.extras) >= maxExtras {

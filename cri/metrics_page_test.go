@@ -1,9 +1,11 @@
 package cri
 
 import (
+	"bytes"
 	"io"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
@@ -43,3 +45,30 @@ func TestPageFaultsOfV2HaveTheScopesThatAreKnown(t *testing.T) {
 		t.Errorf("pod: %s", got)
 	}
 }
+
+// A scraper that does not read delays no other.
+func TestPagesAreWrittenSideBySide(t *testing.T) {
+	var page containerPage
+	subjects := []*subject{{labels: []string{"/pod/c", "c1", "image", "c", "ns", "pod"}, at: time.Now(), started: time.Now()}}
+	blocked, release, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- page.write(writerFunc(func(b []byte) (int, error) {
+			close(blocked)
+			<-release
+			return len(b), nil
+		}), subjects)
+	}()
+	<-blocked
+	var other bytes.Buffer
+	if err := page.write(&other, subjects); err != nil || other.Len() == 0 {
+		t.Errorf("%d bytes, %v", other.Len(), err)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }

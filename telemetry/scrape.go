@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"strconv"
@@ -31,15 +30,46 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 		if write == nil {
 			return
 		}
-		var body bytes.Buffer // so that a failure is an answer, not half a page
-		if err := write(&body); err != nil {
-			t.Logger().WarnContext(r.Context(), "container metrics are incomplete", "cause", err)
-			http.Error(w, "container metrics cannot be read", http.StatusInternalServerError)
-			return
+		page := &page{to: w}
+		err := write(page)
+		if err == nil {
+			err = page.flush()
 		}
-		_, _ = body.WriteTo(w) // the scraper has gone
+		if err != nil && page.gone == nil {
+			t.Logger().WarnContext(r.Context(), "container metrics are incomplete", "cause", err)
+			if page.begun {
+				panic(http.ErrAbortHandler) // so that a failure is none of the answers, not half a page
+			}
+			http.Error(w, "container metrics cannot be read", http.StatusInternalServerError)
+		}
 	})
 	return mux
+}
+
+// page holds the beginning of what is written, and passes the rest on: a node full of
+// pods has more than one would hold.
+type page struct {
+	to    io.Writer
+	held  []byte
+	begun bool  // something has been passed on
+	gone  error // the scraper is
+}
+
+func (p *page) Write(b []byte) (int, error) {
+	if p.held = append(p.held, b...); len(p.held) < 2*flushAt {
+		return len(b), nil
+	}
+	return len(b), p.flush()
+}
+
+func (p *page) flush() error {
+	p.begun = true
+	_, err := p.to.Write(p.held)
+	if err != nil {
+		p.gone = err
+	}
+	p.held = p.held[:0]
+	return err
 }
 
 // scrapeLog passes promhttp's complaints on.

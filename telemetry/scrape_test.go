@@ -1,10 +1,12 @@
 package telemetry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -70,6 +72,27 @@ func TestProvidedGaugesAreBoundedAndRefusedWhenUnknown(t *testing.T) {
 		if err := tel.Provide(name, nil); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+}
+
+// A page that fails when its beginning is on the way must not look like a whole one.
+func TestHalfAPageIsNoAnswer(t *testing.T) {
+	tel, _ := start(t, Config{})
+	tel.ContainerMetrics(func(w io.Writer) error {
+		if _, err := w.Write(bytes.Repeat([]byte("# HELP x\n"), 100_000)); err != nil {
+			return err
+		}
+		return errors.New("a cgroup cannot be read")
+	})
+	server := httptest.NewServer(tel.MetricsHandler())
+	defer server.Close()
+	answer, err := http.Get(server.URL + "/metrics/containers")
+	if err == nil {
+		_, err = io.ReadAll(answer.Body)
+		answer.Body.Close()
+	}
+	if err == nil {
+		t.Errorf("answered %s, and the page ends well", answer.Status)
 	}
 }
 
