@@ -37,7 +37,7 @@ var imagePulls = Dashboard{
 	Rows: []Row{
 		{Title: "Pulls", Panels: []Panel{
 			{Title: "Whole pulls", Unit: "s", Description: "From the call to the record.", Queries: spread("vitrine_image_pull_duration_seconds", `phase="pull"`)},
-			{Title: "In progress", Unit: "short", Description: "Pulls that are being worked on.", Queries: []Query{total("vitrine_image_pulls_inflight", "")}},
+			{Title: "In progress", Unit: "short", Description: "Pulls that are being worked on.", Queries: []Query{total("vitrine_image_pulls_inflight", ""), {Expr: `sum(vitrine_image_pull_waiters{` + on + `})`, Legend: "requests that wait for one of them"}}},
 			{Title: "Failures per second", Unit: "ops", Stack: true, Description: "By class of the cause.", Queries: []Query{rate("vitrine_image_pull_errors_total", "class")}},
 		}},
 		{Title: "Phases", Panels: []Panel{
@@ -81,7 +81,11 @@ var memory = Dashboard{
 var denials = Dashboard{
 	UID: "vitrine-denials", Title: "Vitrine: denials",
 	Description: "What the kernel did not let containers do.",
-	Rows: []Row{{Title: "Killed", Panels: []Panel{
+	Rows: []Row{{Title: "Refused", Panels: []Panel{
+		{Title: "Denials per second, by who refused", Unit: "ops", Stack: true, Description: "What containers were refused and went on. vitrine denials names each, with what would allow it.", Queries: []Query{rate("vitrine_denials_total", "layer")}},
+		{Title: "New kinds of denials, per hour", Unit: "short", Description: "The first of each kind of a container: after a rollout, what it newly wants.", Queries: []Query{{Expr: `sum by (instance) (increase(vitrine_events_total{` + on + `,kind="container.denied"}[1h]))`, Legend: "{{instance}}"}}},
+		{Title: "Denials that found no room", Unit: "short", Description: "Records of denials that were lost in the kernel; the ledger of the container counts them.", Queries: []Query{{Expr: `sum by (instance) (vitrine_kernel_events_lost{` + on + `,kind="denial"})`, Legend: "{{instance}}"}}},
+	}}, {Title: "Killed", Panels: []Panel{
 		{Title: "Containers ended by a seccomp filter, per hour", Unit: "short", Description: "A system call that the profile answers with death. vitrine why CONTAINER names it.", Queries: []Query{{Expr: `sum by (instance) (increase(vitrine_container_exits_total{` + on + `,reason="seccomp"}[1h]))`, Legend: "{{instance}}"}}},
 		{Title: "Containers that could not be started, per hour", Unit: "short", Description: "Their program was refused or missing.", Queries: []Query{{Expr: `sum by (instance) (increase(vitrine_container_exits_total{` + on + `,reason="starterror"}[1h]))`, Legend: "{{instance}}"}}},
 		{Title: "Pulls that a policy refused, per hour", Unit: "short", Description: "Signatures and registries' own refusals.", Queries: []Query{{Expr: `sum by (class) (increase(vitrine_image_pull_errors_total{` + on + `,class=~"signature|denied|auth"}[1h]))`, Legend: "{{class}}"}}},
@@ -96,6 +100,7 @@ var logsAndMonitors = Dashboard{
 			{Title: "Bytes per second", Unit: "Bps", Stack: true, Description: "What containers write.", Queries: []Query{rate("vitrine_log_bytes_total", "stream")}},
 			{Title: "Lines per second", Unit: "ops", Stack: true, Description: "The same in lines.", Queries: []Query{rate("vitrine_log_records_total", "stream")}},
 			{Title: "Bytes lost per second", Unit: "Bps", Stack: true, Description: "By reason; nothing is lost unsaid.", Queries: []Query{rate("vitrine_log_dropped_bytes_total", "reason")}},
+			{Title: "Rotations per second", Unit: "ops", Stack: true, Description: "Logs that kubelet renamed and had opened anew; one that fails grows without bound.", Queries: []Query{rate("vitrine_log_reopen_total", "outcome")}},
 		}},
 		{Title: "Monitors", Panels: []Panel{
 			{Title: "Connected", Unit: "short", Description: "Monitors, and the containers that have one: the two lie on each other.", Queries: []Query{

@@ -109,7 +109,7 @@ func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, pare
 		}
 		defer release()
 		if _, err := p.storage.Layer(plan.id); err == nil {
-			span.Set(attribute.Bool("vitrine.image.cached", true))
+			span.Set(attribute.Bool("vitrine.image.cached", true), attribute.Int64(string(telemetry.KeyImageCachedBytes), max(0, plan.info.Size)))
 			return nil
 		}
 		staged, usage, err := p.stageLocal(ctx, plan)

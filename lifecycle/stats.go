@@ -9,6 +9,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
 // ContainerStats reads one container's usage. A container that goes away meanwhile is
@@ -81,7 +82,9 @@ func (m *Manager) sandboxStats(ctx context.Context, id string, own, containers c
 
 // ReopenLog makes the monitor write to a new file at the log path, which the
 // caller has renamed before. The container must run.
-func (m *Manager) ReopenLog(ctx context.Context, id string) error {
+func (m *Manager) ReopenLog(ctx context.Context, id string) (err error) {
+	ctx, span := telemetry.Start(ctx, "lifecycle.reopen_log", telemetry.KeyContainerID.String(id))
+	defer span.End(&err)
 	e, monitor, err := m.running(id)
 	if err != nil {
 		return fmt.Errorf("reopen log: %w", err)

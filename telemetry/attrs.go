@@ -33,6 +33,8 @@ const (
 	// KeyImageBytes is how much of an image a step moved, KeyImageEndpoint the host it came from.
 	KeyImageBytes    = attribute.Key("vitrine.image.bytes")
 	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")
+	// KeyImageCachedBytes is how much of an image a step need not move: it was there.
+	KeyImageCachedBytes = attribute.Key("vitrine.image.cached_bytes")
 	// KeyLinkKind says on a link what the other span is: create, start, stop, previous.
 	KeyLinkKind = attribute.Key("vitrine.link.kind")
 	// KeyExitCode is a process's exit status (semconv process.exit.code).

@@ -140,7 +140,7 @@ var (
 		Help:   "Time of the steps of making, stopping and removing pod sandboxes.",
 		Labels: []Label{{Name: "phase", Max: 40}, outcomes},
 		Spans: phases("network.*", "lifecycle.run_sandbox", "lifecycle.stop_sandbox", "lifecycle.remove_sandbox",
-			"lifecycle.clear_sandbox", "lifecycle.files", "lifecycle.init", "lifecycle.ready", "lifecycle.stopped"),
+			"lifecycle.clear_sandbox", "lifecycle.ports", "lifecycle.files", "lifecycle.init", "lifecycle.ready", "lifecycle.stopped"),
 	}
 	containerPhase = &Instrument{
 		Name: "container_phase_duration_seconds", Unit: "seconds", Kind: Histogram,
@@ -205,6 +205,11 @@ var (
 		Labels: []Label{{Name: "endpoint", Max: 20}},
 		Spans:  []Source{{Span: "image.layer.download", Value: string(KeyImageBytes), From: map[string]string{"endpoint": string(KeyImageEndpoint)}}},
 	}
+	imagePullCachedBytes = &Instrument{
+		Name: "image_pull_cached_bytes_total", Unit: "bytes", Kind: Counter,
+		Help:  "Compressed bytes of layers that pulls did not bring because the node had them.",
+		Spans: []Source{{Span: "image.layer", Value: string(KeyImageCachedBytes)}},
+	}
 	imagePullErrors = &Instrument{
 		Name: "image_pull_errors_total", Kind: Counter,
 		Help: "Image pulls that failed, by class of the cause.",
@@ -215,6 +220,10 @@ var (
 	imagePullsInflight = &Instrument{
 		Name: "image_pulls_inflight", Kind: Gauge, Live: true, Help: "Image pulls being worked on.",
 		Spans: []Source{{Span: "image.pull"}},
+	}
+
+	imagePullWaiters = &Instrument{
+		Name: "image_pull_waiters", Kind: Gauge, Help: "Requests that wait for a pull that another one began.",
 	}
 
 	events = &Instrument{
@@ -279,6 +288,11 @@ var (
 		Name: "log_dropped_bytes_total", Unit: "bytes", Kind: Counter,
 		Labels: []Label{streams, {Name: "reason", Values: []string{"ratelimit", "enospc", "eio", "erofs", "stalled", "clientslow", "unknown"}}},
 		Help:   "Bytes of container output that did not reach the log.",
+	}
+
+	logReopen = &Instrument{
+		Name: "log_reopen_total", Kind: Counter, Labels: []Label{outcomes}, Help: "Rotated logs that monitors were asked to open anew.",
+		Spans: []Source{{Span: "lifecycle.reopen_log"}},
 	}
 
 	sandboxes = &Instrument{
@@ -373,9 +387,9 @@ var (
 var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
-	imagePull, imagePullBytes, imagePullErrors, imagePullsInflight,
+	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
 	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration,
-	logBytes, logRecords, logDroppedBytes,
+	logBytes, logRecords, logDroppedBytes, logReopen,
 	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
 	buildInfo, runtimeInfo, configReloadOK, configReloadTime,

@@ -25,6 +25,13 @@ func (d *daemon) gauges() {
 				emit(float64(len(images)))
 			}
 		},
+		"image_pull_waiters": func(emit func(float64, ...string)) {
+			waiters := 0
+			for _, p := range d.images.Pulls() {
+				waiters += max(0, p.Waiters-1) // one of them pulls
+			}
+			emit(float64(waiters))
+		},
 		"storage_bytes": func(emit func(float64, ...string)) {
 			if fs, err := d.images.FsInfo(context.Background()); err == nil {
 				emit(float64(fs.Images.Bytes), "layer")
