@@ -105,6 +105,7 @@ type Manager struct {
 	criu       criuProbe
 	trust      trust
 	enterer    *client.Enterer // nil without its program: the launcher does all exec sessions
+	ports      hostPorts
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc

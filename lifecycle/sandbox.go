@@ -76,6 +76,13 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 		}
 	}()
 
+	claimed := m.ports.begin(sb)
+	defer claimed()
+	if len(mapped(sb)) > 0 {
+		if err := op.step(ctx, "ports", func(context.Context) error { return m.hostPortsFree(sb) }); err != nil {
+			return err
+		}
+	}
 	var e *sandboxEntry
 	if err := op.step(ctx, "record", func(context.Context) error {
 		sb.CgroupParent = m.host.podCgroup(sb)
@@ -92,6 +99,7 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 	}); err != nil {
 		return err
 	}
+	claimed() // the record has them now
 	undo.add("record", func(context.Context) error { return m.forgetSandbox(e, false) })
 
 	undo.add("files", func(context.Context) error { return removeSandboxFiles(m.store.SandboxDir(sb.ID)) })

@@ -31,6 +31,7 @@ var areas = []struct{ prefix, area, words string }{
 	{"lifecycle.volumes", "volume", "mounting an image volume"},
 	{"lifecycle.resolve", "config", "resolving the request"},
 	{"lifecycle.spec", "config", "describing the container"},
+	{"lifecycle.ports", "network", "claiming the pod's host ports"},
 	{"lifecycle.lock", "lock", "waiting for another operation on the same pod"},
 	{"lifecycle.cgroup", "cgroup", "making the cgroup"},
 	{"cri.admit", "config", "validating the request"},
@@ -125,7 +126,7 @@ var shared = map[string]bool{"cancel": true, "timeout": true, "notfound": true, 
 func classify(step, class, text string) (name, words string) {
 	where, _ := area(step)
 	pulling := where == "image" || where == "unpack"
-	if !slices.Contains([]string{"image", "unpack", "rootfs", "network", "volume"}, where) { // they quote other people's words
+	if quotes := slices.Contains([]string{"image", "unpack", "rootfs", "network", "volume"}, where) && !strings.HasPrefix(step, "network.namespaces"); !quotes { // of other people's words
 		own := names.ReplaceAllString(text, "")
 		for _, t := range things {
 			if t.pattern.MatchString(own) {
@@ -163,6 +164,7 @@ var advice = []struct{ cause, next string }{
 	{"network.slow", "time the named plugin by hand and look at what it waits for: its IPAM, its API server, iptables"},
 	{"network.hanging", "look at what the named plugin waits for; it is killed when its time is up"},
 	{"network.missing", "install the named plugin into a directory of network.bin_dirs, or take it out of the conflist"},
+	{"network.address", "two pods of this node want the same hostPort: stop the named pod, or give one another port or a Service"},
 	{"network.exhausted", "the address range is used up: look for leaked leases and enlarge the subnet"},
 	{"network.", "read the plugin's own words above; vitrine check shows what this host lacks"},
 	{"hook.", "run the named hook by hand with the container's state on standard input; it delays or stops every container it matches"},
