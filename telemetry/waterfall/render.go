@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -201,7 +202,11 @@ func attributes(m map[string]any) string {
 	slices.Sort(keys)
 	var b strings.Builder
 	for _, k := range keys {
-		fmt.Fprintf(&b, " %s=%s", printable(k), printable(fmt.Sprint(m[k])))
+		value := fmt.Sprint(m[k])
+		if f, ok := m[k].(float64); ok { // decoded from JSON: a count stays readable
+			value = strconv.FormatFloat(f, 'f', -1, 64)
+		}
+		fmt.Fprintf(&b, " %s=%s", printable(k), printable(value))
 	}
 	return b.String()
 }

@@ -23,8 +23,9 @@ var fileAccess = map[string]bool{"DAC_OVERRIDE": true, "DAC_READ_SEARCH": true, 
 const soon = 5 * time.Second
 
 // denials reads the ledger of what containers were refused. Programs ask for much that
-// they can do without: a denial alone is told as a possibility, one shortly before a
-// container gave up is likely why.
+// they can do without, and the kernel asks for capabilities that make no difference: of
+// one that goes on, the first thing that is known to have failed is a possibility, and
+// the rest is told beside it. One shortly before a container gave up is likely why.
 func denials(e *Evidence) []Fact {
 	var facts []Fact
 	for _, c := range e.Containers {
@@ -35,12 +36,12 @@ func denials(e *Evidence) []Fact {
 			}
 		}
 		for i, d := range c.Denials {
-			f := Fact{Time: d.First, Source: "denial", Container: c.Name, Cause: refusals[d.Layer], Weight: 0.1,
+			f := Fact{Time: d.First, Source: "denial", Container: c.Name, Cause: refusals[d.Layer],
 				Text: fmt.Sprintf("%s was refused: %s", c.Name, d.What)}
 			if f.Cause == "" || fileAccess[d.Capability] {
 				f.Cause = "process.denied"
 			}
-			if c.Exit == nil {
+			if c.Exit == nil && i == 0 && (d.Error != "" || d.Signal != "") {
 				f.Weight = 0.16
 			}
 			if i == last {

@@ -43,6 +43,7 @@ func Stalls(f history.Figures, life time.Duration) (all []Stall) {
 		cause, what string
 		stall       time.Duration
 	}{{"cpu.pressure", "a CPU", max(0, f.CPUStall-f.Throttled)}, {"cpu.pressure", "a CPU that others were using", f.RunDelay}, {"memory.pressure", "memory to be reclaimed", f.MemoryStall}, {"io.pressure", "the disk", f.IOStall}} {
+		p.stall = min(p.stall, life) // it may have waited before its program began
 		if p.stall >= time.Second {
 			share := float64(p.stall) / float64(life)
 			add(p.cause, ramp(share, 0.3, 0.9, 0.2, 0.5), p.stall, 0, "waited for %s in %.0f %% of its life (%s)", p.what, share*100, waterfall.Duration(p.stall))

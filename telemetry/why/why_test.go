@@ -190,7 +190,10 @@ var cases = []struct {
 			c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", First: at(5000), Last: at(5000), What: "bpf was refused"}}
 		})}}},
 	{"a denial of one that goes on is a possibility", "seccomp.denied", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
-		c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", First: at(5000), Last: at(5000), What: "bpf was refused"}}
+		c.Denials = []pod.Denial{{Layer: "seccomp", Syscall: "bpf", Error: "EPERM", First: at(5000), Last: at(5000), What: "bpf was refused"}}
+	})}}},
+	{"a capability that was asked for and did not matter", "none", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Denials = []pod.Denial{{Layer: "capability", Capability: "SYS_RESOURCE", Count: 352, First: at(5000), Last: at(50000), What: "sendfile asked for SYS_RESOURCE"}}
 	})}}},
 	{"a denial does not explain the OOM killer", "oom.killed", why.Evidence{Containers: []why.Container{
 		ended(pod.Exit{Code: 137, Signal: 9, Reason: "OOMKilled", Message: "the limit"}, func(c *why.Container) {

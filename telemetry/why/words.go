@@ -191,6 +191,8 @@ var advice = []struct{ cause, next string }{
 	{"mount.", "check the volume: the named path must exist on the node and in the form that is asked for"},
 	{"volume.", "pull the volume's image first, and check its reference and sub-path"},
 	{"unpack.disk", "free space on the image store's file system (df), or move root to a larger one"},
+	{"rootfs.missing", "the image store is damaged: remove the image and pull it again"},
+	{"workdir.", "check workingDir, or the image's WORKDIR: it must be a directory, or not be there"},
 	{"rootfs.disk", "free space on the image store's file system (df), or move root to a larger one"},
 	{"unpack.slow", "look at the disk under the image store: iostat, its quota, what else writes"},
 	{"rootfs.slow", "look at the disk under the image store: iostat, its quota, what else writes"},

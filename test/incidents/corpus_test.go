@@ -347,7 +347,8 @@ var figures = group{
 			w.probe(id, 3)
 		}},
 		{name: "liveness probe that says no until the container is stopped for it", cause: "probe.failed", evidence: []string{"was stopped", "3 commands"}, inject: func(w *world) {
-			id, _ := w.container(nil, "/bin/sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
+			id, _ := w.container(nil, "/bin/sh", "-c", "trap 'exit 143' TERM; echo ready; while :; do sleep 0.1; done")
+			w.logged(id, "ready")
 			w.probe(id, 3)
 			if err := w.cri.Stop(w.ctx, id, 30); err != nil {
 				w.Fatal(err)

@@ -83,7 +83,7 @@ type world struct {
 type row struct{ incident, cause, sentence, next string }
 
 // corpus is every group.
-var corpus = []group{registry, hostile, programs, figures, slowDisk, fullDisk, missingPlugin, restarts}
+var corpus = []group{registry, hostile, programs, configs, figures, limited, smallNet, quietNet, damaged, slowDisk, fullDisk, missingPlugin, restarts}
 
 func TestEveryIncidentIsNamedWithItsEvidence(t *testing.T) {
 	var rows []row
