@@ -130,7 +130,8 @@ bench: packages build ## figures; PEER=SOCKET, containerd or conmon measures ano
 bench-telemetry: packages build ## pod starts with telemetry off, on, and with a dead collector, side by side
 	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/bench --telemetry $(ARGS)
 
-screenshots: build ## pictures of the daemon's page, by chromium, into bin/screenshots
+screenshots: build ## draw docs/screens anew: the page, vitrine trace and why; and the page by chromium into bin/screenshots
+	@CGO_ENABLED=0 $(GO) run -tags $(TAGS) ./test/screens docs/screens
 	@test/packages chromium
 	@mkdir -p $(BIN)/screenshots
 	CGO_ENABLED=0 VITRINE_SCREENSHOTS=$(BIN)/screenshots $(GO) test -count=1 -tags $(TAGS) -run TestPage ./test/e2e

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/xml"
+	"io"
+	"strings"
+	"testing"
+)
+
+// wellFormed reads an SVG to its end and returns its text.
+func wellFormed(t *testing.T, drawn []byte) (text string) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(string(drawn)))
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return text
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, drawn)
+		}
+		if chars, ok := token.(xml.CharData); ok {
+			text += string(chars)
+		}
+	}
+}
+
+func TestATerminalKeepsEveryWordAndItsColour(t *testing.T) {
+	drawn := terminal("vitrine trace a&b", "plain \x1b[31mred <b>\x1b[0m end\n└─ tree\n")
+	text := wellFormed(t, drawn)
+	for _, want := range []string{"$ vitrine trace a&b", "plain ", "red <b>", " end", "└─ tree"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %q", want, text)
+		}
+	}
+	if n := strings.Count(string(drawn), `fill="#ff7b72"`); n != 1 || strings.Contains(string(drawn), "\x1b") {
+		t.Errorf("%d red parts in\n%s", n, drawn)
+	}
+}
+
+func TestAPageIsDrawnWithItsStyle(t *testing.T) {
+	drawn, err := browser(`<html><main id="main"><h1>Node</h1><table><tr><td>a&amp;b <svg viewBox="0 0 1 1"></svg></td></tr></table></main></html>`, "body { color: red; } td > ul { margin: 0; }")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := wellFormed(t, drawn); !strings.Contains(text, "a&b") || !strings.Contains(text, ".page { color: red; } td > ul") {
+		t.Errorf("%s", text)
+	}
+	for _, broken := range []string{"<p>no main part</p>", `<main id="main"><p>open</main>`} {
+		if drawn, err := browser(broken, ""); err == nil {
+			t.Errorf("%q became %s", broken, drawn)
+		}
+	}
+}
