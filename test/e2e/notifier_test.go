@@ -26,8 +26,8 @@ const (
 
 const notifierConfig = "[runtime]\nannotations = [\"io.vitrine.seccomp.notifier*\"]\n"
 
-// counted are the seccomp lines of a container's ledger: how often which call.
-func (n *node) counted(id string) map[string]uint64 {
+// countedRefusals are the seccomp lines of a container's ledger: how often which call.
+func (n *node) countedRefusals(id string) map[string]uint64 {
 	n.Helper()
 	var all []api.Denials
 	if err := json.Unmarshal([]byte(harness.Must(n.Get("/v1/denials?pod="+url.QueryEscape(id)))(n)), &all); err != nil {
@@ -59,8 +59,8 @@ func TestSeccompNotifierCountsEveryRefusedCallAndSurvivesItsMonitorAndDaemon(t *
 	init := initPID(t, n, id)
 	more := func() {
 		t.Helper()
-		from, deadline := n.counted(id)["io_uring_setup"], time.Now().Add(harness.Scale(20*time.Second))
-		for n.counted(id)["io_uring_setup"] <= from {
+		from, deadline := n.countedRefusals(id)["io_uring_setup"], time.Now().Add(harness.Scale(20*time.Second))
+		for n.countedRefusals(id)["io_uring_setup"] <= from {
 			if time.Now().After(deadline) {
 				t.Fatalf("no call was counted after %d", from)
 			}
@@ -88,7 +88,7 @@ func TestSeccompNotifierCountsEveryRefusedCallAndSurvivesItsMonitorAndDaemon(t *
 		t.Errorf("log: %v", err)
 	}
 	// A call under way in a killed monitor is counted again when its process was interrupted.
-	got := n.counted(id)
+	got := n.countedRefusals(id)
 	if got["io_uring_setup"] < calls || got["io_uring_setup"] > calls+2 || got["fspick"] != 2 {
 		t.Errorf("counted %v, made were %d", got, calls)
 	}
@@ -113,7 +113,7 @@ func TestSeccompNotifierKillsWhereThePodWantsThat(t *testing.T) {
 	if s := harness.Must(n.cri.WaitExit(n.ctx, other))(t); s.ExitCode != 3 {
 		t.Errorf("other: %d, %s: %s", s.ExitCode, s.Reason, s.Message)
 	}
-	if got := n.counted(other); got["io_uring_setup"] != 1 {
+	if got := n.countedRefusals(other); got["io_uring_setup"] != 1 {
 		t.Errorf("other: counted %v", got)
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
