@@ -8,11 +8,13 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // Sizes of a terminal's cell and of a page's line, in pixels.
 const (
 	cellWidth, cellHeight = 8.2, 17
+	terminalColumns       = 132
 	margin                = 14
 	pageWidth, pageLine   = 1200, 29
 	pageColumns           = 150 // characters in a line of a page, roughly
@@ -26,7 +28,10 @@ var sgr = regexp.MustCompile("\x1b\\[([0-9;]*)m")
 // terminal draws the output of a command, with its colours, as it stands in a terminal.
 // Every line has the width of its characters, whatever font is at hand.
 func terminal(command, output string) []byte {
-	lines := append([]string{"$ " + command}, strings.Split(strings.TrimRight(output, "\n"), "\n")...)
+	lines := []string{"$ " + command}
+	for line := range strings.SplitSeq(strings.TrimRight(output, "\n"), "\n") {
+		lines = append(lines, wrap(line)...)
+	}
 	columns := 0
 	for _, l := range lines {
 		columns = max(columns, len([]rune(sgr.ReplaceAllString(l, ""))))
@@ -60,6 +65,39 @@ func terminal(command, output string) []byte {
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()
+}
+
+// wrap breaks a line of more than terminalColumns characters at a blank where there is
+// one, and goes on below the line's first character in the colour it had.
+func wrap(line string) (rows []string) {
+	indent := len(line) - len(strings.TrimLeft(line, " "))
+	for {
+		width, blank, end, colour := 0, -1, -1, ""
+		for i := 0; i < len(line); {
+			if m := sgr.FindStringIndex(line[i:]); m != nil && m[0] == 0 {
+				colour = line[i : i+m[1]]
+				i += m[1]
+				continue
+			}
+			_, n := utf8.DecodeRuneInString(line[i:])
+			if line[i] == ' ' && width > indent+terminalColumns/2 {
+				blank = i
+			}
+			if width++; width > terminalColumns {
+				end = i
+				break
+			}
+			i += n
+		}
+		if end < 0 {
+			return append(rows, line)
+		}
+		if blank > 0 {
+			end = blank
+		}
+		rows = append(rows, line[:end])
+		line = strings.Repeat(" ", indent) + colour + strings.TrimLeft(line[end:], " ")
+	}
 }
 
 // browser draws a page of the daemon, which is HTML by the rules of XML, with its own

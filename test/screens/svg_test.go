@@ -38,6 +38,25 @@ func TestATerminalKeepsEveryWordAndItsColour(t *testing.T) {
 	}
 }
 
+func TestALongLineIsWrappedInItsColour(t *testing.T) {
+	long := "  \x1b[31m" + strings.Repeat("word ", 60) + "end\x1b[0m"
+	rows := wrap(long)
+	var words []string
+	for i, row := range rows {
+		plain := sgr.ReplaceAllString(row, "")
+		if len(plain) > terminalColumns || !strings.HasPrefix(row, "  \x1b[31m") || !strings.HasPrefix(plain, "  ") {
+			t.Errorf("row %d is %q", i, row)
+		}
+		words = append(words, strings.Fields(plain)...)
+	}
+	if len(rows) != 3 || len(words) != 61 || words[60] != "end" {
+		t.Errorf("%d rows, %d words: %q", len(rows), len(words), rows)
+	}
+	if short := wrap("short"); len(short) != 1 || short[0] != "short" {
+		t.Errorf("%q", short)
+	}
+}
+
 func TestAPageIsDrawnWithItsStyle(t *testing.T) {
 	drawn, err := browser(`<html><main id="main"><h1>Node</h1><table><tr><td>a&amp;b <svg viewBox="0 0 1 1"></svg></td></tr></table></main></html>`, "body { color: red; } td > ul { margin: 0; }")
 	if err != nil {
