@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // stage 0 to 2 of an init, before the Go runtime
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 )
 
 // statusFD is where an init finds the write end of the pipe for the error of its
@@ -30,8 +31,20 @@ func Init() {
 		m.status = os.NewFile(statusFD, "status")
 	}
 	logrus.AddHook(m)
+	keepOrphans()
 	tellFilters()
 	libcontainer.Init()
+}
+
+// keepOrphans makes the process of an exec session, not a container's first, the new
+// parent of descendants that lose theirs. What daemonises itself with setsid and two
+// forks then still is a descendant when the session is killed (monitor/kill.go), as long as
+// the process that was asked for lives, and is PID 1's after it as ever. The mark
+// outlives the execve and is not inherited by children (PR_SET_CHILD_SUBREAPER(2const)).
+func keepOrphans() {
+	if os.Getenv("_LIBCONTAINER_INITTYPE") == "setns" {
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // every kernel since 3.4 has it
+	}
 }
 
 // hasStatus tells whether an extra file was passed: libcontainer numbers its own

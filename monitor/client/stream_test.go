@@ -271,6 +271,32 @@ func TestKillEndsTheWholeTreeOfAnExec(t *testing.T) {
 	b.must(s.Kill(b.ctx)) // over already
 }
 
+// What has made itself a daemon, with a session of its own and parents that have ended,
+// belongs to the exec all the same; so does what is forked while it is being killed. What
+// an exec has left behind at its own end is the container's.
+func TestKillEndsWhatAnExecHasDaemonised(t *testing.T) {
+	b := newBox(t, "sleep", "1000").start()
+	b.exec("sh", "-c", "setsid sh -c 'sleep 4000 & exit' >/dev/null 2>&1 & exit") // left behind
+	for round := range 2 {
+		s := b.session(client.ExecOptions{Process: b.process("sh", "-c",
+			"setsid sh -c 'sleep 3001 & sleep 3002 & exit' & setsid sh -c 'setsid sh -c \"sleep 3003 & exit\" & exit' & "+
+				"while :; do setsid sh -c 'sleep 3004 & exit'; sleep 0.05; done & echo ready; wait; sleep 3005"), Stdout: true})
+		until(t, s.Stdout(), "ready\n")
+		b.eventually("the daemons", func() bool {
+			out, _, _ := b.exec("ps")
+			return strings.Contains(out, "sleep 3001") && strings.Contains(out, "sleep 3002") && strings.Contains(out, "sleep 3003") && strings.Count(out, "sleep 3004") > 2
+		})
+		b.must(s.Kill(b.ctx))
+		if code, err := s.Wait(b.ctx); code != 137 || err != nil {
+			t.Errorf("wait: %d, %v", code, err)
+		}
+		b.eventually("the end of all of them", func() bool { out, _, _ := b.exec("ps"); return !strings.Contains(out, "sleep 300") })
+		if out, _, _ := b.exec("ps"); !strings.Contains(out, "sleep 4000") || !strings.Contains(out, "sleep 1000") {
+			t.Errorf("round %d took what was not the exec's:\n%s", round, out)
+		}
+	}
+}
+
 func TestExecIsKilledWhenItsContextEndsDuringTheLaunch(t *testing.T) {
 	b := newBox(t, "sleep", "1000").start()
 	for i := range 20 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -57,6 +58,30 @@ func TestExecOfWhatCannotBeExecutedIsAnExitCodeWithItsCause(t *testing.T) {
 	}
 	if m := info.Monitor; m.Execs != 7 || m.ExecFailed != 4 || m.ExecStartNanos == 0 || m.ExecCPUNanos == 0 || m.LaunchCPUNanos == 0 {
 		t.Errorf("the monitor counted %+v", m)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
+
+func TestExecPastItsTimeLeavesNoDaemonBehind(t *testing.T) {
+	n := start(t, harness.Options{})
+	if n.Options.Handler != harness.NativeHandler {
+		t.Skip("an external runtime's exec has no subreaper: what has daemonised itself is not known to be the exec's")
+	}
+	pod := n.HostPod("overtime")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	id, _ := n.run(sandbox, pod, "c", "/bin/payload", "wait")
+	const mark = "86347" // seconds that nobody else sleeps
+	_, err := n.cri.Exec(n.ctx, id, 2, "/bin/sh", "-c", "setsid sh -c 'sleep "+mark+" & exit' & setsid sh -c 'setsid sh -c \"sleep "+mark+" & exit\" & exit' & sleep "+mark)
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("exec: %v", err)
+	}
+	deadline := time.Now().Add(harness.Scale(10 * time.Second))
+	for pid := 1; pid != 0; {
+		if pid = findProcess("sleep " + mark); pid != 0 && time.Now().After(deadline) {
+			t.Fatalf("process %d of the exec is left", pid)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
