@@ -92,7 +92,7 @@ func (m *monitor) adopt(dir, given string) error {
 	}
 	for i := len(fds); i < min(len(given), len(fds)+wire.MaxListeners); i++ {
 		if given[i] == '1' {
-			m.notify.add(handedOver(wire.AdoptPidfd + i))
+			m.notify.add(handedOver(wire.AdoptPidfd+i), process{})
 		}
 	}
 	m.ledger.keep()

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -33,6 +34,9 @@ type listener struct {
 	m   *monitor
 	fd  int
 	num uint32
+	// first is the process that put the filter in force: a runtime's init, until it has
+	// executed the program that was asked for. Its pid is 0 when that is not known.
+	first process
 }
 
 // notificationAnswer is struct seccomp_notif_resp of include/uapi/linux/seccomp.h.
@@ -122,8 +126,8 @@ func (n *notifier) ready(uint32) {
 	}
 }
 
-// bearer is a runtime's connection. What it says beside the listener, the container's
-// state as JSON, is known.
+// bearer is a runtime's connection. It brings a listener, and the state of the process as
+// JSON (OCI runtime specification, "Container Process State").
 type bearer struct {
 	m  *monitor
 	fd int
@@ -131,20 +135,44 @@ type bearer struct {
 
 func (b *bearer) ready(uint32) {
 	var fds [4]int
-	_, got, e := receive(b.fd, b.m.scratch, &fds)
+	n, got, e := receive(b.fd, b.m.scratch, &fds)
 	if e == syscall.EAGAIN || e == syscall.EINTR {
 		return
 	}
+	first, _ := look(int(pidOf(b.m.scratch[:n])))
 	for _, fd := range fds[:got] {
-		b.m.notify.add(fd)
+		b.m.notify.add(fd, first)
 	}
 	b.m.drop(&b.fd)
 }
 
+// pidOf finds the first pid in a process's state, 0 for none: the process's own stands
+// before that of the container's init.
+func pidOf(state []byte) (pid uint64) {
+	const key = `"pid":`
+	text := unsafe.String(unsafe.SliceData(state), len(state))
+	at := strings.Index(text, key)
+	if at < 0 {
+		return 0
+	}
+	text = strings.TrimLeft(text[at+len(key):], " ")
+	for i := 0; i < min(len(text), 10) && text[i] >= '0' && text[i] <= '9'; i++ {
+		pid = 10*pid + uint64(text[i]-'0')
+	}
+	return pid
+}
+
+// runtime reports whether it is still the runtime's init that calls, which is not what
+// the profile's author wants to hear of: forked, as every init is, and not yet executed.
+func (l *listener) runtime() bool {
+	now, ok := look(l.first.pid)
+	return l.first.pid != 0 && ok && now.began == l.first.began && now.flags&pfForkNoExec != 0
+}
+
 // add takes a listener over.
-func (n *notifier) add(fd int) {
+func (n *notifier) add(fd int, first process) {
 	n.last++
-	l := &listener{n.m, fd, n.last}
+	l := &listener{n.m, fd, n.last, first}
 	n.listeners = append(n.listeners, l)
 	n.m.watch(fd, syscall.EPOLLIN, l)
 	if n.calls != nil && n.calls.Asked.ID != 0 { // a killed monitor had it in hand
@@ -190,8 +218,9 @@ func (l *listener) ready(events uint32) {
 func (l *listener) settle() {
 	m := l.m
 	n := &m.notify
-	kill := m.config.Notify == wire.NotifyKill && (m.init.state == running || m.init.state == starting && m.init.let)
-	if n.calls.Counted == 0 {
+	own := l.runtime()
+	kill := m.config.Notify == wire.NotifyKill && !own
+	if n.calls.Counted == 0 && !own {
 		n.note(kill)
 		n.calls.Counted = 1
 	}

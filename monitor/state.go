@@ -88,7 +88,13 @@ func (m *monitor) carry(f *fields) {
 
 	f.fd(75, &m.notify.socket)
 	integer(f, 76, &m.notify.last)
-	list(f, 77, &m.notify.listeners, func(f *fields, l *listener) { l.m = m; f.fd(1, &l.fd); integer(f, 2, &l.num) })
+	list(f, 77, &m.notify.listeners, func(f *fields, l *listener) {
+		l.m = m
+		f.fd(1, &l.fd)
+		integer(f, 2, &l.num)
+		integer(f, 3, &l.first.pid)
+		integer(f, 4, &l.first.began)
+	})
 
 	f.conn(60, m, &m.upgrade.waiter.conn)
 	integer(f, 61, &m.upgrade.waiter.id)

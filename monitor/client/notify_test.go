@@ -61,7 +61,15 @@ func TestEverySystemCallLeftToTheMonitorIsRefusedAndCounted(t *testing.T) {
 }
 
 func TestKillEndsAContainerForItsFirstRefusedSystemCall(t *testing.T) {
-	b := newBox(t, "sh", "-c", `busybox mkdir /tmp/a; echo lived`).notifying(wire.NotifyKill).start()
+	b := newBox(t, "sh", "-c", `read x; busybox mkdir /tmp/a; echo lived`).notifying(wire.NotifyKill)
+	// What exec's own init is refused is not the container's fault.
+	b.spec.Linux.Seccomp.Syscalls[0].Names = append(b.spec.Linux.Seccomp.Syscalls[0].Names, "open_tree")
+	b.spawn.Stdin = true
+	b.start()
+	if _, _, code := b.exec("true"); code != 0 {
+		t.Errorf("exec: %d", code)
+	}
+	b.must(b.m.CloseStdin(b.ctx))
 	if e := b.exit(); e.Code() != 137 {
 		t.Errorf("exit %+v", e)
 	}

@@ -53,12 +53,12 @@ type Config struct {
 }
 
 // What a monitor does with a system call that it is asked about. It is refused with
-// EPERM in either case.
+// EPERM in either case; those of a runtime's init are no more than that.
 const (
 	NotifyNone uint8 = iota
 	// NotifyLog counts it.
 	NotifyLog
-	// NotifyKill counts it and kills the container, once that runs the user's program.
+	// NotifyKill counts it and kills the container.
 	NotifyKill
 )
 
