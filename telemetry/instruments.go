@@ -323,6 +323,11 @@ var (
 	monitorsLost = &Instrument{
 		Name: "monitor_lost_total", Kind: Counter, Help: "Monitors that ended before their container.",
 	}
+	monitorReplacement = &Instrument{
+		Name: "monitor_replacement_duration_seconds", Unit: "seconds", Kind: Histogram,
+		Help:   "Time until a new monitor stood in the place of one that was killed; an error is a container that ends as MonitorLost.",
+		Labels: []Label{outcomes}, Spans: []Source{{Span: "lifecycle.adopt_container"}},
+	}
 	recoveryDuration = &Instrument{
 		Name: "recovery_duration_seconds", Unit: "seconds", Kind: Histogram, Help: "Time of recovery when the daemon started.",
 		Labels: []Label{outcomes}, Spans: []Source{{Span: "lifecycle.recover"}},
@@ -390,7 +395,7 @@ var Instruments = []*Instrument{
 	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
 	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration,
 	logBytes, logRecords, logDroppedBytes, logReopen,
-	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, recoveryDuration,
+	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, monitorReplacement, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
 	buildInfo, runtimeInfo, configReloadOK, configReloadTime,
 }

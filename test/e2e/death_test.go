@@ -110,6 +110,9 @@ func TestContainersLiveThroughTheDeathOfDaemonAndMonitors(t *testing.T) {
 			waitGone(t, inits[ends])
 			n.must(n.Start(n.ctx))
 
+			if page := harness.Must(n.Metrics())(t); !strings.Contains(page, `vitrine_monitor_replacement_duration_seconds_count{outcome="ok"} 3`) {
+				t.Error("metrics do not count three replaced monitors")
+			}
 			s := harness.Must(n.cri.WaitExit(n.ctx, ends))(t)
 			if s.ExitCode != 42 && !(s.ExitCode == -1 && s.Reason == "MonitorLost" && !knowsExits(t)) {
 				t.Errorf("ended while all were dead: exit %d, %s: %s", s.ExitCode, s.Reason, s.Message)
