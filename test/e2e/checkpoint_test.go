@@ -47,7 +47,9 @@ func criu(t *testing.T) string {
 // runtime can do it is a matter of how it was built, and the one that can has its own test.
 func withCriu(t *testing.T, env ...string) *node {
 	t.Helper()
-	return start(t, harness.Options{Config: fmt.Sprintf("[runtime]\ncriu_path = %q\n", criu(t)), Handler: harness.NativeHandler, Env: env, LogLevel: "info"})
+	n := start(t, harness.Options{Config: fmt.Sprintf("[runtime]\ncriu_path = %q\n", criu(t)), Handler: harness.NativeHandler, Env: env, LogLevel: "info"})
+	n.ctx = harness.Context(t, 8*time.Minute) // for busy machines
+	return n
 }
 
 // counting is a program that counts on its standard output, and does as it is told by files.

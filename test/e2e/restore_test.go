@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -105,6 +106,7 @@ func TestRestoredPodGoesOnWhereItWas(t *testing.T) {
 
 func TestRestoredPodOfAnExternalRuntimeGoesOnWhereItWas(t *testing.T) {
 	n := start(t, harness.Options{Config: fmt.Sprintf("[runtime]\ncriu_path = %q\n[runtime.handlers.runc]\npath = %q\n", criu(t), runc(t)), Handler: harness.NativeHandler, LogLevel: "info"})
+	n.ctx = harness.Context(t, 8*time.Minute)
 	n.restoredPod("runc")
 }
 

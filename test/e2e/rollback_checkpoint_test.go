@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -43,7 +42,6 @@ func wantFault(t *testing.T, err error) {
 // the same call succeeds afterwards.
 func TestFaultAtEveryStepOfCheckpointAndRestoreIsNamedUndoneAndRetried(t *testing.T) {
 	n := withCriu(t)
-	n.ctx = harness.Context(t, 8*time.Minute)
 	pod := n.Pod("faults")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
 	id, c := n.counter(sandbox, pod, "counter", 1)
