@@ -159,7 +159,9 @@ func (c *Config) Parse(buf []byte) error {
 		case f.Num == 45:
 			c.WatchRequest = text(f.Bytes)
 		case f.Num == 46:
-			c.Notify = uint8(min(f.Uint, uint64(NotifyKill)))
+			if c.Notify = NotifyLog; f.Uint <= uint64(NotifyKill) { // what a newer daemon means is no reason to kill
+				c.Notify = uint8(f.Uint)
+			}
 		}
 	}
 	return nil

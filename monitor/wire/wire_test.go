@@ -50,6 +50,7 @@ func TestEveryFieldSurvivesTheWire(t *testing.T) {
 		t.Errorf("message %+v, %v", m2, err)
 	}
 	c := filled[Config](t)
+	c.Notify = NotifyKill // one of three words
 	var c2 Config
 	if err := c2.Parse(c.Append(nil)); err != nil || !reflect.DeepEqual(c, c2) {
 		t.Errorf("config %+v, %v", c2, err)
@@ -67,6 +68,10 @@ func TestEveryFieldSurvivesTheWire(t *testing.T) {
 	e := filled[Exit](t)
 	if e2, err := ParseExit(string(e.Append(nil))); err != nil || e != e2 {
 		t.Errorf("exit %+v, %v", e2, err)
+	}
+	unknown := Config{Notify: NotifyKill + 1}
+	if err := c2.Parse(unknown.Append(nil)); err != nil || c2.Notify != NotifyLog {
+		t.Errorf("an unknown word about system calls became %d, %v", c2.Notify, err)
 	}
 	for _, adj := range []int{-1000, -999, 0, 1000} {
 		c := Config{OOMScoreAdj: adj}
