@@ -13,7 +13,6 @@ const (
 	sysPidfdSendSignal = 424
 	sysPidfdOpen       = 434
 
-	prSetName           = 15
 	prSetChildSubreaper = 36
 
 	fSetPipeSize = 1031 // F_SETPIPE_SZ

@@ -261,10 +261,7 @@ func (m *monitor) resume(memory int) error {
 	for _, fd := range fds {
 		closeOnExec(fd, true)
 	}
-	// The program was executed by descriptor, which would be its name.
-	name := [16]byte{}
-	copy(name[:15], "vitrine-monitor")
-	syscall.RawSyscall(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&name)), 0)
+	nameProcess()
 	if m.ledger.fd >= 0 {
 		if err := m.ledger.open(m.ledger.fd, m.ledger.size()); err != nil {
 			complain("ledger", err)
@@ -277,6 +274,18 @@ func (m *monitor) resume(memory int) error {
 	m.upgrade.waiter = waiter{}
 	w.conn.reply(w.id, nil, m.info())
 	return nil
+}
+
+// nameProcess gives the process the name it had: the program was executed by descriptor,
+// which is its name now. prctl(PR_SET_NAME) would name the thread that happens to run
+// this, which need not be the first one.
+func nameProcess() {
+	fd, e := newPath("/proc/self/comm").open(syscall.O_WRONLY)
+	if e != 0 {
+		return
+	}
+	write(fd, []byte("vitrine-monitor"))
+	syscall.Close(fd)
 }
 
 // rejoin puts everything that was carried back into the loop.
