@@ -99,6 +99,25 @@ func (e *exporter) put(i item) {
 	}
 }
 
+// putAway is put for what happens once and seldom: with a spool the item is on disk, a
+// batch of its own, when putAway returns, so that the daemon's death does not lose it. It
+// waits for the disk. A nil exporter takes nothing.
+func (e *exporter) putAway(i item) {
+	if e == nil || e.spool == nil || i.count == 0 {
+		e.put(i)
+		return
+	}
+	e.putting.RLock()
+	defer e.putting.RUnlock()
+	if e.ended {
+		e.drop(i.count, "shutdown")
+		return
+	}
+	if b, ok := e.encode([]item{i}); ok {
+		e.keep(b)
+	}
+}
+
 // waiting is how many items have not been collected.
 func (e *exporter) waiting() int {
 	if e == nil {
@@ -148,19 +167,15 @@ func (e *exporter) collect(ctx context.Context) {
 
 // handOver gives a batch to deliver, or to the spool while deliver does not keep up.
 func (e *exporter) handOver(ctx context.Context, items []item) {
-	message, count := e.assemble(items)
-	raw, err := proto.Marshal(message)
-	if err != nil { // text that is no UTF-8
-		e.drop(count, "malformed")
-		e.failure(fmt.Errorf("encode %d %s: %w", count, e.of, err))
+	b, ok := e.encode(items)
+	if !ok {
 		return
 	}
-	b := batch{raw: raw, count: count}
 	if e.spool == nil {
 		select {
 		case e.outbox <- b:
 		case <-ctx.Done():
-			e.drop(count, "shutdown")
+			e.drop(b.count, "shutdown")
 		}
 		return
 	}
@@ -172,6 +187,18 @@ func (e *exporter) handOver(ctx context.Context, items []item) {
 		}
 	}
 	e.keep(b)
+}
+
+// encode makes a batch; what cannot be one is dropped and counted.
+func (e *exporter) encode(items []item) (b batch, ok bool) {
+	message, count := e.assemble(items)
+	raw, err := proto.Marshal(message)
+	if err != nil { // text that is no UTF-8
+		e.drop(count, "malformed")
+		e.failure(fmt.Errorf("encode %d %s: %w", count, e.of, err))
+		return b, false
+	}
+	return batch{raw: raw, count: count}, true
 }
 
 // keep puts a batch away for later.

@@ -21,8 +21,8 @@ import (
 )
 
 // exportLife sends the life of a container that has ended; e is its container.exited,
-// f what was counted of it. It is sampled when the request that made it was. It does
-// not block.
+// f what was counted of it. It is sampled when the request that made it was. The span is
+// on disk when it returns, if there is a spool.
 func (t *Telemetry) exportLife(e history.Entry, f history.Figures) {
 	if t.spans == nil || e.Event == nil {
 		return
@@ -37,7 +37,7 @@ func (t *Telemetry) exportLife(e history.Entry, f history.Figures) {
 		Resource: protoResource(t.resource), SchemaUrl: semconv.SchemaURL,
 		ScopeSpans: []*tracepb.ScopeSpans{{Scope: instrumentation(t.version), Spans: []*tracepb.Span{protoSpan(drawn.ID, drawn.Spans[0])}}},
 	}
-	t.spans.put(item{what: export, count: 1, size: proto.Size(export)})
+	t.spans.putAway(item{what: export, count: 1, size: proto.Size(export)})
 }
 
 // Lives are the lives of the containers that a query means, those that go on included,
