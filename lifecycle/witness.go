@@ -238,7 +238,11 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 			}); !fresh {
 				return
 			}
-			ev.OOMKills = max(ev.OOMKills+1, r.OOM.Kills)
+			// A later kill that was told before this one has counted it already.
+			late := len(ev.Kills) > 0 && kill.SinceBoot < ev.Kills[len(ev.Kills)-1].SinceBoot
+			if !late || r.OOM.Kills == 0 || r.OOM.Kills > ev.OOMKills {
+				ev.OOMKills = max(ev.OOMKills+1, r.OOM.Kills)
+			}
 			ev.Kills = append(slices.Clone(ev.Kills), kill)
 			slices.SortFunc(ev.Kills, func(a, b pod.OOMKill) int { return int(a.SinceBoot - b.SinceBoot) })
 			ev.Kills = ev.Kills[max(0, len(ev.Kills)-pod.MaxKills):]

@@ -108,6 +108,26 @@ func TestKillIsOnRecordAndToldOnce(t *testing.T) {
 	}
 }
 
+// The last record of a cgroup may be read before the events of kills that came earlier,
+// and programs that were loaded anew count from one.
+func TestKillsToldOutOfOrderAreCountedOnce(t *testing.T) {
+	m, _ := observed(t)
+	e := m.withContainer(t, pod.Running, pod.Evidence{Cgroup: 7, Watched: true})
+	for _, told := range []struct {
+		at    time.Duration
+		total uint64
+		want  uint64
+	}{{1 * time.Second, 1, 1}, {3 * time.Second, 3, 3}, {2 * time.Second, 2, 3}, {4 * time.Second, 4, 4}, {5 * time.Second, 1, 5}} {
+		m.addKill(t.Context(), e, killOf(7, int(told.at/time.Second), told.at, told.total))
+		if n := e.value.Load().Evidence.OOMKills; n != told.want {
+			t.Errorf("after the kill at %v: %d kills, want %d", told.at, n, told.want)
+		}
+	}
+	if n := len(e.value.Load().Evidence.Kills); n != 5 {
+		t.Errorf("%d kills on record, want all 5", n)
+	}
+}
+
 func TestNextDaemonForgetsWhoIsGone(t *testing.T) {
 	m, b := observed(t)
 	m.withContainer(t, pod.Running, pod.Evidence{Cgroup: 1, Watched: true})
