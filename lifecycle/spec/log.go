@@ -41,19 +41,8 @@ const logAnnotation = "io.vitrine.log."
 // Log lays the annotations that allowed names (see Defaults.Annotations) over the
 // defaults. A value that cannot be is ErrInvalid, naming the annotation.
 func Log(o LogOptions, allowed []string, container string, sources ...map[string]string) (LogOptions, error) {
-	for _, suffix := range []string{"", "/" + container} {
-		for _, source := range sources {
-			for name, set := range logSettings {
-				key := logAnnotation + name
-				value, given := source[key+suffix]
-				if !given || !annotationAllowed(allowed, key) && !annotationAllowed(allowed, key+suffix) {
-					continue
-				}
-				if err := set(&o, value); err != nil {
-					return o, fmt.Errorf("%w: annotation %s%s: %w", pod.ErrInvalid, key, suffix, err)
-				}
-			}
-		}
+	if err := logSettings.lay(&o, logAnnotation, allowed, container, sources); err != nil {
+		return o, err
 	}
 	return o, o.Check()
 }
@@ -80,7 +69,7 @@ const maxLogPause = 60000
 // Limited reports whether the options bound anything.
 func (o LogOptions) Limited() bool { return o.Policy != "" && o.Policy != "none" }
 
-var logSettings = map[string]func(*LogOptions, string) error{
+var logSettings = settings[LogOptions]{
 	"policy":   func(o *LogOptions, v string) error { o.Policy = v; return nil },
 	"rate":     func(o *LogOptions, v string) (err error) { o.Rate, err = quantity(v); return err },
 	"burst":    func(o *LogOptions, v string) (err error) { o.Burst, err = quantity(v); return err },

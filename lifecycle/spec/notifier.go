@@ -6,8 +6,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // notifierAnnotation asks that each system call that a container's seccomp profile
@@ -29,24 +27,23 @@ const (
 // Defaults.Annotations); the container's own go before the pod's. A value that is none
 // is ErrInvalid.
 func Notifier(allowed []string, container string, sources ...map[string]string) (mode string, err error) {
-	for _, key := range []string{notifierAnnotation, notifierAnnotation + "/" + container} {
-		for _, source := range sources {
-			value, given := source[key]
-			if !given || !annotationAllowed(allowed, notifierAnnotation) && !annotationAllowed(allowed, key) {
-				continue
-			}
-			switch value {
-			case NotifierLog, NotifierKill:
-				mode = value
-			case "off":
-				mode = NotifierOff
-			default:
-				return "", fmt.Errorf("%w: annotation %s: %q is not log, kill or off", pod.ErrInvalid, key, value)
-			}
-		}
+	if err := notifierSettings.lay(&mode, notifierAnnotation, allowed, container, sources); err != nil {
+		return "", err
 	}
 	return mode, nil
 }
+
+var notifierSettings = settings[string]{"": func(mode *string, value string) error {
+	switch value {
+	case NotifierLog, NotifierKill:
+		*mode = value
+	case "off":
+		*mode = NotifierOff
+	default:
+		return fmt.Errorf("%q is not log, kill or off", value)
+	}
+	return nil
+}}
 
 // maxSocketPath is what the address of a unix socket has room for, in bytes.
 const maxSocketPath = 107

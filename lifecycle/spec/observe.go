@@ -53,19 +53,8 @@ const observeAnnotation = "io.vitrine."
 // defaults. The container's own goes before the pod's. A value that cannot be is
 // ErrInvalid, naming the annotation.
 func Observe(o ObserveOptions, allowed []string, container string, sources ...map[string]string) (ObserveOptions, error) {
-	for _, suffix := range []string{"", "/" + container} {
-		for _, source := range sources {
-			for name, set := range observeSettings {
-				key := observeAnnotation + name
-				value, given := source[key+suffix]
-				if !given || !annotationAllowed(allowed, key) && !annotationAllowed(allowed, key+suffix) {
-					continue
-				}
-				if err := set(&o, value); err != nil {
-					return o, fmt.Errorf("%w: annotation %s%s: %w", pod.ErrInvalid, key, suffix, err)
-				}
-			}
-		}
+	if err := observeSettings.lay(&o, observeAnnotation, allowed, container, sources); err != nil {
+		return o, err
 	}
 	return o, o.Check()
 }
@@ -79,7 +68,7 @@ func (o ObserveOptions) Check() error {
 	return fmt.Errorf("%w: syscalls %q is none of none, counts and latency", pod.ErrInvalid, o.Syscalls)
 }
 
-var observeSettings = map[string]func(*ObserveOptions, string) error{
+var observeSettings = settings[ObserveOptions]{
 	"syscalls": func(o *ObserveOptions, v string) error { o.Syscalls = v; return o.Check() },
 	"denials":  func(o *ObserveOptions, v string) error { return truth(&o.Denials, v) },
 	"learn":    func(o *ObserveOptions, v string) error { return truth(&o.Learn, v) },
