@@ -148,17 +148,23 @@ func (p *programs) StartProfile(cgroup uint64) (oom.Start, error) {
 	return oom.Start{}, errNoPrograms
 }
 
-// denied counts denials by layer, nil without programs or before they are loaded.
-func (p *programs) denied() map[string]uint64 {
+// ready is get that does not wait: nil also before they are loaded.
+func (p *programs) ready() *ebpf.Programs {
 	select {
 	case <-p.done:
+		return p.loaded
 	default:
 		return nil
 	}
-	if p.loaded == nil {
+}
+
+// denied counts denials by layer, nil without programs or before they are loaded.
+func (p *programs) denied() map[string]uint64 {
+	loaded := p.ready()
+	if loaded == nil {
 		return nil
 	}
-	all, err := p.loaded.Denied()
+	all, err := loaded.Denied()
 	if err != nil {
 		return nil
 	}
@@ -171,15 +177,11 @@ func (p *programs) denied() map[string]uint64 {
 
 // lost is what the programs could not tell, nil without programs or before they are loaded.
 func (p *programs) lost() map[string]uint64 {
-	select {
-	case <-p.done:
-	default:
+	loaded := p.ready()
+	if loaded == nil {
 		return nil
 	}
-	if p.loaded == nil {
-		return nil
-	}
-	n, err := p.loaded.Lost()
+	n, err := loaded.Lost()
 	if err != nil {
 		return nil
 	}
