@@ -23,9 +23,10 @@ var eventTypes = map[pod.EventKind][]runtime.ContainerEventType{
 
 // GetContainerEvents sends what happens from now on, in order, until the client
 // leaves. After a restart of the daemon it begins with what the client may have missed
-// meanwhile; that can repeat what it has seen, with the time of then. Each client has its own queue: a slow one delays nobody, and one that
-// falls behind by a whole queue is ended with ResourceExhausted, so that it can list
-// and subscribe again instead of missing something.
+// meanwhile; that can repeat what it has seen, with the time of then. Each client has its
+// own queue: a slow one delays nobody, and one that falls behind by a whole queue is ended
+// with ResourceExhausted, so that it can list and subscribe again instead of missing
+// something.
 func (s *runtimeService) GetContainerEvents(_ *runtime.GetEventsRequest, out grpc.ServerStreamingServer[runtime.ContainerEventResponse]) error {
 	events := s.config.Subscribe(s.config.EventBuffer)
 	defer events.Close()
@@ -51,10 +52,13 @@ func (s *runtimeService) GetContainerEvents(_ *runtime.GetEventsRequest, out grp
 	}
 }
 
-// event carries the state of the whole pod at that moment.
+// event carries the state of the whole pod at that moment. Of a container whose sandbox is
+// gone it has none: kubelet passes such an event over, and would not survive a status
+// without metadata.
 func event(e *pod.Event, kind runtime.ContainerEventType) *runtime.ContainerEventResponse {
-	return &runtime.ContainerEventResponse{
-		ContainerId: string(e.Subject()), ContainerEventType: kind, CreatedAt: nanos(e.Time),
-		PodSandboxStatus: sandboxStatus(e.Sandbox), ContainersStatuses: statuses(e.Siblings),
+	response := &runtime.ContainerEventResponse{ContainerId: string(e.Subject()), ContainerEventType: kind, CreatedAt: nanos(e.Time)}
+	if e.Sandbox.ID != "" {
+		response.PodSandboxStatus, response.ContainersStatuses = sandboxStatus(e.Sandbox), statuses(e.Siblings)
 	}
+	return response
 }

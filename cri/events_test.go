@@ -12,6 +12,7 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/cri"
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // subscribed waits until the server has n subscribers.
@@ -145,4 +146,22 @@ func TestCloseEndsEventStreams(t *testing.T) {
 	_, err := stream.Recv()
 	wantCode(t, "GetContainerEvents", err, codes.Unavailable)
 	k.subscribed(0)
+}
+
+// Kubelet would end with a status that has no metadata.
+func TestEventOfAContainerWithoutItsSandboxHasNoStatusOfOne(t *testing.T) {
+	k := newKubelet(t)
+	stream := k.events(t.Context())
+	k.subscribed(1)
+	orphan := pod.Container{ID: pod.NewID(), State: pod.Removing, Config: pod.ContainerConfig{ContainerConfig: containerConfig("orphan", 0)}}
+	k.node.mu.Lock()
+	k.node.publish(pod.ContainerRemoved, pod.Sandbox{}, &orphan)
+	k.node.mu.Unlock()
+	e, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.GetContainerId() != string(orphan.ID) || e.GetContainerEventType() != runtime.ContainerEventType_CONTAINER_DELETED_EVENT || e.PodSandboxStatus != nil {
+		t.Errorf("got %v", e)
+	}
 }

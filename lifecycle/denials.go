@@ -103,9 +103,5 @@ func (m *Manager) Denials(ctx context.Context, c pod.Container) (ledger []pod.De
 }
 
 func (m *Manager) publishDenial(c pod.Container, d pod.Denial) {
-	e := pod.Event{Kind: pod.ContainerDenied, Container: &c, From: c.State, To: c.State, Denial: &d}
-	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
-		e.Sandbox = *owner.value.Load()
-	}
-	m.publish(e)
+	m.publish(pod.Event{Kind: pod.ContainerDenied, Container: &c, From: c.State, To: c.State, Denial: &d})
 }

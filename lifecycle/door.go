@@ -1,8 +1,6 @@
 package lifecycle
 
 import (
-	"time"
-
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -105,15 +103,19 @@ func (m *Manager) forgetContainer(e *containerEntry, told bool) error {
 }
 
 func (m *Manager) publishContainer(kind pod.EventKind, c pod.Container, from pod.State) {
-	e := pod.Event{Kind: kind, Container: &c, From: from, To: c.State}
-	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
-		e.Sandbox = *owner.value.Load()
-	}
-	m.publish(e)
+	m.publish(pod.Event{Kind: kind, Container: &c, From: from, To: c.State})
 }
 
+// publish tells a fact. What the event says of the rest of the pod is read in the order
+// in which events are numbered, so that of two events the later one never shows an older
+// pod: kubelet takes the last one's for what is.
 func (m *Manager) publish(e pod.Event) {
-	e.Time = time.Now()
-	e.Siblings = m.ContainersOf(e.Sandbox.ID)
-	m.hub.publish(e)
+	m.hub.publish(e, func(e *pod.Event) {
+		if c := e.Container; c != nil {
+			if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
+				e.Sandbox = *owner.value.Load()
+			}
+		}
+		e.Siblings = m.ContainersOf(e.Sandbox.ID)
+	})
 }

@@ -33,7 +33,7 @@ func (s *Subscription) Close() { s.hub.drop(s, false) }
 
 // hub hands each event to every subscriber without ever waiting for one.
 type hub struct {
-	mu   sync.Mutex // guards the rest and the order of events
+	mu   sync.Mutex // guards the rest and the order of events; held while one is completed from the index
 	seq  uint64
 	subs map[*Subscription]struct{}
 	past past
@@ -59,13 +59,18 @@ func (h *hub) join(buffer int, replay bool) *Subscription {
 	return s
 }
 
-func (h *hub) publish(e pod.Event) {
+// publish numbers an event and hands it out. complete, if not nil, fills in what the
+// event's place in the order decides; it must not wait for anything.
+func (h *hub) publish(e pod.Event, complete func(*pod.Event)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seq++
-	e.Seq = h.seq
+	e.Seq, e.Time = h.seq, time.Now()
 	told := &e
-	h.past.note(told, time.Now())
+	if complete != nil {
+		complete(told)
+	}
+	h.past.note(told, e.Time)
 	for s := range h.subs {
 		select {
 		case s.events <- told:

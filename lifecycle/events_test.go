@@ -1,7 +1,9 @@
 package lifecycle
 
 import (
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -10,7 +12,7 @@ func TestSlowSubscriberIsCutOffAndDelaysNobody(t *testing.T) {
 	h := newHub()
 	slow, quick := h.subscribe(2), h.subscribe(100)
 	for range 10 {
-		h.publish(pod.Event{Kind: pod.SandboxReady})
+		h.publish(pod.Event{Kind: pod.SandboxReady}, nil)
 	}
 	var last uint64
 	for range 10 {
@@ -34,6 +36,55 @@ func TestSlowSubscriberIsCutOffAndDelaysNobody(t *testing.T) {
 	}
 }
 
+// Two containers of a pod that change at one time: whoever receives the events in order
+// never sees one of them go back.
+func TestLaterEventNeverShowsAnOlderPod(t *testing.T) {
+	m := &Manager{index: newIndex(), hub: newHub()}
+	store, err := pod.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.store = store
+	sb := pod.Sandbox{ID: pod.NewID(), State: pod.Ready}
+	m.index.addSandbox(sb)
+	const rounds = 3000
+	var entries []*containerEntry
+	for range 4 {
+		entries = append(entries, m.index.addContainer(pod.Container{ID: pod.NewID(), SandboxID: sb.ID, State: pod.Created}))
+	}
+	reader := m.hub.subscribe(rounds * len(entries))
+	var writers sync.WaitGroup
+	for _, e := range entries {
+		writers.Go(func() {
+			for i := range rounds {
+				e.door.Lock()
+				next := *e.value.Load()
+				next.FinishedAt = time.Unix(int64(i), 0)
+				e.value.Store(&next)
+				m.publishContainer(pod.ContainerStarted, next, pod.Created)
+				e.door.Unlock()
+			}
+		})
+	}
+	go func() { writers.Wait(); reader.Close() }() // the loop below waits for it
+	seen, last := map[pod.ID]time.Time{}, time.Time{}
+	for e := range reader.Events() {
+		if e.Time.Before(last) {
+			t.Fatalf("event %d is older than the one before", e.Seq)
+		}
+		last = e.Time
+		if len(e.Siblings) != len(entries) || e.Sandbox.ID != sb.ID {
+			t.Fatalf("event %d shows %d containers of %q", e.Seq, len(e.Siblings), e.Sandbox.ID)
+		}
+		for _, c := range e.Siblings {
+			if c.FinishedAt.Before(seen[c.ID]) {
+				t.Fatalf("event %d shows a container as it was at %v after one that showed it at %v", e.Seq, c.FinishedAt, seen[c.ID])
+			}
+			seen[c.ID] = c.FinishedAt
+		}
+	}
+}
+
 // Each change of state, with the three readers a daemon has: CRI, telemetry, history.
 func BenchmarkPublish(b *testing.B) {
 	h := newHub()
@@ -44,7 +95,7 @@ func BenchmarkPublish(b *testing.B) {
 	c := pod.Container{ID: pod.NewID()}
 	b.ReportAllocs()
 	for b.Loop() {
-		h.publish(pod.Event{Kind: pod.ContainerStarted, Container: &c})
+		h.publish(pod.Event{Kind: pod.ContainerStarted, Container: &c}, nil)
 		for _, r := range readers {
 			<-r.Events()
 		}

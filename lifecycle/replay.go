@@ -16,7 +16,8 @@ import (
 //
 // What is remembered begins with one event per record that changed shortly before the
 // start: the last fact that its state tells. A removal that was completed in the
-// instant before the death leaves no record and is not among them.
+// instant before the death leaves no record and is not among them. OOM kills and denials
+// are no changes of state, and a storm of them must not take the place of those.
 
 const (
 	// replayFor is how long after its start a daemon remembers events, and how long
@@ -41,6 +42,9 @@ func (p *past) note(e *pod.Event, now time.Time) {
 		p.events = nil
 		return
 	}
+	if !e.Kind.Change() {
+		return
+	}
 	if len(p.events) == replayMost {
 		p.events = slices.Delete(p.events, 0, replayMost/4) // not one by one: a storm would copy all each time
 	}
@@ -61,8 +65,11 @@ func (m *Manager) replayRecords(now time.Time) {
 	var events []pod.Event
 	for _, e := range m.index.allSandboxes() {
 		sb := *e.value.Load()
-		if sb.State == pod.Ready && now.Sub(sb.CreatedAt) < replayFor {
+		switch {
+		case sb.State == pod.Ready && now.Sub(sb.CreatedAt) < replayFor:
 			events = append(events, pod.Event{Kind: pod.SandboxReady, Time: sb.CreatedAt, Sandbox: sb, From: pod.Creating, To: pod.Ready})
+		case sb.State == pod.NotReady && now.Sub(sb.StoppedAt) < replayFor:
+			events = append(events, pod.Event{Kind: pod.SandboxStopped, Time: sb.StoppedAt, Sandbox: sb, From: pod.Stopping, To: pod.NotReady})
 		}
 	}
 	for _, e := range m.index.allContainers() {

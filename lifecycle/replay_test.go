@@ -9,11 +9,12 @@ import (
 
 func TestReaderThatComesBackReceivesWhatItMissedFirst(t *testing.T) {
 	h := newHub()
-	h.publish(pod.Event{Kind: "before any restart"})
+	h.publish(pod.Event{Kind: "before any restart"}, nil)
 	h.remember([]pod.Event{{Kind: "record"}}, time.Now())
-	h.publish(pod.Event{Kind: "recovery"})
+	h.publish(pod.Event{Kind: "recovery"}, nil)
+	h.publish(pod.Event{Kind: pod.ContainerOOM}, nil) // no change of state, so nothing to catch up on
 	again, plain := h.join(1, true), h.subscribe(1)
-	h.publish(pod.Event{Kind: "new"})
+	h.publish(pod.Event{Kind: "new"}, nil)
 	again.Close()
 	plain.Close()
 	for name, tc := range map[string]struct {

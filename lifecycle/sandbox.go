@@ -204,7 +204,7 @@ func (m *Manager) stopSandbox(ctx context.Context, op *operation, e *sandboxEntr
 		if err := removeSandboxFiles(m.store.SandboxDir(sb.ID)); err != nil {
 			return err
 		}
-		_, err := m.putSandbox(e, pod.NotReady, func(next *pod.Sandbox) { next.Init = pod.Process{} })
+		_, err := m.putSandbox(e, pod.NotReady, func(next *pod.Sandbox) { next.Init, next.StoppedAt = pod.Process{}, time.Now() })
 		return err
 	})
 }

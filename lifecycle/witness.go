@@ -259,11 +259,7 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 }
 
 func (m *Manager) publishKill(c pod.Container, kill pod.OOMKill) {
-	e := pod.Event{Kind: pod.ContainerOOM, Container: &c, From: c.State, To: c.State, Kill: &kill}
-	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
-		e.Sandbox = *owner.value.Load()
-	}
-	m.publish(e)
+	m.publish(pod.Event{Kind: pod.ContainerOOM, Container: &c, From: c.State, To: c.State, Kill: &kill})
 }
 
 // podCgroup is the id of the pod's memory cgroup, 0 when it is gone.

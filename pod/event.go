@@ -10,7 +10,8 @@ type Event struct {
 	Seq  uint64
 	Time time.Time
 	Kind EventKind
-	// Sandbox is the pod at that moment; always set.
+	// Sandbox is the pod at that moment; zero for a container that outlived its
+	// sandbox's record.
 	Sandbox Sandbox
 	// Container is the subject, nil for events of the sandbox.
 	Container *Container
@@ -42,6 +43,9 @@ const (
 	// before, see Denial.Alike; at most MaxDenialEvents times. It is no change of state.
 	ContainerDenied EventKind = "container.denied"
 )
+
+// Change says whether the event tells of a change of state.
+func (k EventKind) Change() bool { return k != ContainerOOM && k != ContainerDenied }
 
 // Subject returns the ID of the container or, for sandbox events, of the sandbox.
 func (e Event) Subject() ID {

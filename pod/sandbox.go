@@ -15,6 +15,8 @@ type Sandbox struct {
 	// Handler is the runtime handler as requested; empty means the default one.
 	Handler   string    `json:"handler,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
+	// StoppedAt is when the sandbox became NotReady; zero before.
+	StoppedAt time.Time `json:"stoppedAt,omitzero"`
 	// Namespaces are the pinned namespaces, set before the state is Ready.
 	Namespaces Namespaces `json:"namespaces"`
 	// Network is what CNI gave the pod; empty on the host's network.
