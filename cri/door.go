@@ -9,10 +9,9 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
@@ -65,7 +64,7 @@ func (s *Server) leave(ctx context.Context, method string, err *error) {
 		trace.SpanFromContext(ctx).AddEvent("exception", trace.WithAttributes(
 			attribute.String("exception.type", "panic"), attribute.String("exception.message", fmt.Sprint(cause)),
 			attribute.String("exception.stacktrace", stack)))
-		*err = status.Errorf(codes.Internal, "%s: the daemon has a bug: %v", method, cause)
+		*err = fmt.Errorf("%s: %w: %v", method, pod.ErrBug, cause)
 	}
 	*err = grpcError(*err)
 }

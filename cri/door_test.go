@@ -32,6 +32,7 @@ func TestErrorsHaveTheirCode(t *testing.T) {
 		codes.DeadlineExceeded:   pod.ErrDeadline,
 		codes.Unavailable:        pod.ErrUnavailable,
 		codes.Canceled:           context.Canceled,
+		codes.Internal:           pod.ErrBug,
 		codes.Unknown:            errors.New("read x: input/output error"),
 	} {
 		k.shelf.fails = fmt.Errorf("pull image x: %w", err)

@@ -34,6 +34,7 @@ var kubeletPrefixes = []error{
 //	this host or build cannot       Unimplemented
 //	timeout, client's or exec's     DeadlineExceeded
 //	try again                       Unavailable
+//	a panic of ours                 Internal
 //	anything else                   Unknown, which kubelet shows without a code
 func grpcError(err error) error {
 	if err == nil {
@@ -69,6 +70,8 @@ func grpcError(err error) error {
 		code = codes.ResourceExhausted
 	case errors.Is(err, pod.ErrUnsupported):
 		code = codes.Unimplemented
+	case errors.Is(err, pod.ErrBug):
+		code = codes.Internal
 	}
 	return status.Error(code, oneLine(err.Error()))
 }

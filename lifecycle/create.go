@@ -40,6 +40,9 @@ func (m *Manager) makeContainer(ctx context.Context, sandbox string, config *run
 	x.mu.Lock()
 	if f := x.containerFlights[c.Key()]; f != nil {
 		x.mu.Unlock()
+		if !proto.Equal(f.config, config) {
+			return "", fmt.Errorf("%s: %w: it is being made with another configuration", c.Key(), pod.ErrExists)
+		}
 		return f.wait(ctx)
 	}
 	var leftover *containerEntry // of an attempt that could not be undone
@@ -55,7 +58,7 @@ func (m *Manager) makeContainer(ctx context.Context, sandbox string, config *run
 		}
 		leftover = present
 	}
-	x.containerFlights[c.Key()] = &flight{done: make(chan struct{})}
+	x.containerFlights[c.Key()] = &flight{config: config, done: make(chan struct{})}
 	x.mu.Unlock()
 
 	return fly(ctx, m, x.containerFlights, c.Key(), c.ID, func(ctx context.Context) error {

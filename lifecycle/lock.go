@@ -3,6 +3,10 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -34,9 +38,10 @@ func (l lock) release() { <-l }
 // for it instead of starting another: kubelet's retry after a timeout finds the
 // first attempt's result.
 type flight struct {
-	done chan struct{} // closed when id and err are set
-	id   pod.ID
-	err  error
+	config proto.Message // what was asked for, nil for sandboxes, whose attempts are told apart by number alone
+	done   chan struct{} // closed when id and err are set
+	id     pod.ID
+	err    error
 }
 
 // wait returns the flight's outcome, or ErrUnavailable when ctx ends first; the
@@ -60,7 +65,7 @@ func fly[K comparable](ctx context.Context, m *Manager, flights map[K]*flight, k
 	work, cancel := m.detached(ctx, m.config.createTimeout())
 	m.background(func(context.Context) {
 		defer cancel()
-		err := do(work)
+		err := guarded(work, do)
 		m.index.mu.Lock()
 		delete(flights, key)
 		m.index.mu.Unlock()
@@ -70,4 +75,17 @@ func fly[K comparable](ctx context.Context, m *Manager, flights map[K]*flight, k
 		close(f.done)
 	})
 	return f.wait(ctx)
+}
+
+// guarded makes of a panic the error of this one creation. It happens on a goroutine of
+// the daemon's own, where it would end the daemon, and kubelet would ask for the same pod
+// again after each restart. What was made is on record and cleared by the next attempt.
+func guarded(ctx context.Context, do func(context.Context) error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			slog.ErrorContext(ctx, "a creation panicked", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: %v", pod.ErrBug, cause)
+		}
+	}()
+	return do(ctx)
 }

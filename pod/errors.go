@@ -23,6 +23,8 @@ var (
 	ErrExhausted = errors.New("resource exhausted")
 	// ErrDenied: a policy or a registry refused.
 	ErrDenied = errors.New("permission denied")
+	// ErrBug: a bug of ours, found by a panic; trying again may help, changing the request may too.
+	ErrBug = errors.New("the daemon has a bug")
 
 	// The next four are prefixes that kubelet parses out of the message
 	// (k8s.io/cri-api/pkg/errors); the text must stay exactly this.
