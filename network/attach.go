@@ -104,6 +104,9 @@ func addresses(result types.Result) ([]string, error) {
 // With a plugin missing, the plugins that exist are run, and the error is
 // ErrPluginMissing: nothing more can be done now, GC finishes it later, and a pod that
 // is being stopped need not wait. After any other error Detach is to be called again.
+//
+// Plugins that have begun go on when ctx ends, and Detach with them; each one's bound is
+// Config.PluginTimeout.
 func (n *Network) Detach(ctx context.Context, req AttachRequest) (err error) {
 	ctx, span := telemetry.Start(ctx, "network.detach", podAttributes(req)...)
 	defer span.End(&err)
@@ -165,6 +168,8 @@ func (n *Network) release(ctx context.Context, id string) error {
 	defer lock.Close()
 	run, missing := n.present(effective(list, a.Caps))
 	if len(run.Plugins) > 0 {
+		// A DEL that has begun is not cut off with its request: see ExecPlugin.
+		ctx := context.WithoutCancel(ctx)
 		if err := n.cni.DelNetworkList(withInherited(ctx, lock), run, a.runtimeConf()); err != nil {
 			return err
 		}

@@ -94,9 +94,9 @@ func (e *pluginExec) FindInPath(plugin string, paths []string) (string, error) {
 // ExecPlugin runs one command of one plugin and returns its stdout. The plugin is
 // killed with its children when ctx ends or the timeout has passed. An ADD also dies
 // with the daemon: a late one, after a restart has undone it, would leak. A DEL does
-// not: the reference plugins look at the pod's interface to find what else to take
-// away, so a second DEL cannot finish one that was cut off after the interface was
-// gone.
+// not, and release gives it a ctx that does not end: the reference plugins look at the
+// pod's interface to find what else to take away, so a second DEL cannot finish one that
+// was cut off after the interface was gone.
 func (e *pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) (out []byte, err error) {
 	plugin, command := filepath.Base(path), lookup(environ, "CNI_COMMAND")
 	ctx, span := telemetry.Start(ctx, "network.cni",

@@ -69,6 +69,36 @@ func TestASlowPluginShowsInExactlyItsSpan(t *testing.T) {
 	}
 }
 
+// Bridge's DEL finds its masquerading rules by the pod's interface, which goes first: cut
+// off in between, they would stay for ever.
+func TestADetachThatHasBegunOutlivesItsRequest(t *testing.T) {
+	n, bin := open(t, nil)
+	installPlugin(t, bin, "slow", "delay 2s")
+	list := embeddedPlugins(t, n)
+	writeConf(t, n, "10-slow.conflist", "1.0.0", "slownet", list[0], `{"type":"slow"}`)
+	eventually(t, "the new network", func() bool { return n.Status().Name == "slownet" })
+	exporter, ctx := recorded(t)
+	req := sandbox(t, n)
+	var err error
+	if req.Status, err = n.Attach(ctx, req); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	time.AfterFunc(time.Second, cancel)
+	if err := n.Detach(ctx, req); err != nil || ctx.Err() == nil {
+		t.Errorf("Detach: %v; its request: %v", err, ctx.Err())
+	}
+	var seen []string
+	for _, s := range exporter.GetSpans() {
+		if s.Name == "network.cni" && attr(s, "vitrine.cni.command") == "DEL" {
+			seen = append(seen, attr(s, "vitrine.cni.plugin"))
+		}
+	}
+	if want := []string{"slow", "bridge"}; !slices.Equal(seen, want) {
+		t.Errorf("DEL was executed by %q, want %q", seen, want)
+	}
+}
+
 func TestAFailingPluginIsQuotedAndLeavesNothing(t *testing.T) {
 	n, bin := open(t, nil)
 	attach(t, n, nil) // the bridge is there from now on
