@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/image"
@@ -48,7 +49,7 @@ func (s *imageService) ListImages(ctx context.Context, r *runtime.ListImagesRequ
 		return nil, err
 	}
 	response := &runtime.ListImagesResponse{Images: items}
-	return response, fits(response, len(items), "StreamImages")
+	return response, fits(proto.Size(response), len(items), "StreamImages")
 }
 
 // StreamImages is ListImages in pieces.

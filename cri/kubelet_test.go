@@ -48,7 +48,7 @@ func newKubelet(t testing.TB, change ...func(*cri.Config)) *kubelet {
 		t.Fatal(err)
 	}
 	k.server = server
-	g := grpc.NewServer()
+	g := grpc.NewServer(cri.ServerOption())
 	server.Register(g)
 	dir, err := os.MkdirTemp("", "cri") // t.TempDir is too long for a socket's path
 	if err != nil {

@@ -1,7 +1,6 @@
 package cri
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -25,87 +24,77 @@ func selected(selector, labels map[string]string) bool {
 	return true
 }
 
-// sandboxes returns what passes every part of the filter, and all there are. IDs match
-// by prefix.
-func (s *Server) sandboxes(f *runtime.PodSandboxFilter) (some, all []*pod.Sandbox) {
-	all = s.pods.SandboxList()
-	return filtered(all, func(sb *pod.Sandbox) bool {
-		return visible(sb.State) && strings.HasPrefix(string(sb.ID), f.GetId()) && selected(f.GetLabelSelector(), sb.Config.GetLabels()) &&
+// sandboxFilter says which sandboxes pass every part of the filter; nil for all of them.
+// IDs match by prefix.
+func sandboxFilter(f *runtime.PodSandboxFilter) func(*pod.Sandbox) bool {
+	if f.GetId() == "" && f.GetState() == nil && len(f.GetLabelSelector()) == 0 {
+		return nil
+	}
+	return func(sb *pod.Sandbox) bool {
+		return strings.HasPrefix(string(sb.ID), f.GetId()) && selected(f.GetLabelSelector(), sb.Config.GetLabels()) &&
 			(f.GetState() == nil || f.GetState().GetState() == sandboxState(sb.State))
-	}), all
+	}
 }
 
-// containers returns what passes every part of the filter, and all there are. IDs match
-// by prefix.
-func (s *Server) containers(f *runtime.ContainerFilter) (some, all []*pod.Container) {
-	all = s.pods.ContainerList()
-	return filtered(all, func(c *pod.Container) bool {
-		return visible(c.State) && strings.HasPrefix(string(c.ID), f.GetId()) && strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) &&
+// containerFilter is sandboxFilter for containers.
+func containerFilter(f *runtime.ContainerFilter) func(*pod.Container) bool {
+	if f.GetId() == "" && f.GetPodSandboxId() == "" && f.GetState() == nil && len(f.GetLabelSelector()) == 0 {
+		return nil
+	}
+	return func(c *pod.Container) bool {
+		return strings.HasPrefix(string(c.ID), f.GetId()) && strings.HasPrefix(string(c.SandboxID), f.GetPodSandboxId()) &&
 			selected(f.GetLabelSelector(), c.Config.GetLabels()) &&
 			(f.GetState() == nil || f.GetState().GetState() == containerState(c.State))
-	}), all
-}
-
-func filtered[T any](all []*T, keep func(*T) bool) []*T {
-	some := make([]*T, 0, len(all))
-	for _, object := range all {
-		if keep(object) {
-			some = append(some, object)
-		}
 	}
-	return some
 }
 
-// described makes the items of a streamed list.
-func described[O any, T proto.Message](objects []O, item func(O) T) []T {
-	items := make([]T, len(objects))
-	for i, o := range objects {
-		items[i] = item(o)
+// described makes the items of a streamed list, of those of all that keep chooses, nil
+// for every one.
+func described[O any, T proto.Message](all []*O, keep func(*O) bool, item func(*O) T) []T {
+	var items []T
+	for _, object := range all {
+		if keep == nil || keep(object) {
+			items = append(items, item(object))
+		}
 	}
 	return items
 }
 
-// ListPodSandbox lists pods. It reads memory only.
-func (s *runtimeService) ListPodSandbox(_ context.Context, r *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
-	some, all := s.sandboxes(r.GetFilter())
-	items, err := s.sandboxItems.list(some, all, func(sb *pod.Sandbox) proto.Message { return sandboxItem(sb) })
+// listPodSandbox answers ListPodSandbox. It reads memory only.
+func (s *Server) listPodSandbox(r *runtime.ListPodSandboxRequest) (ready, error) {
+	items, n, err := s.sandboxRoll.list(s.pods.SandboxList(), sandboxFilter(r.GetFilter()))
 	if err != nil {
-		return nil, err
+		return ready{}, err
 	}
-	response := answer(&runtime.ListPodSandboxResponse{}, items)
-	return response, fits(response, len(some), "StreamPodSandboxes")
+	return ready{&runtime.ListPodSandboxResponse{}, items}, fits(items.Len(), n, "StreamPodSandboxes")
 }
 
 // StreamPodSandboxes is ListPodSandbox in pieces.
 func (s *runtimeService) StreamPodSandboxes(r *runtime.StreamPodSandboxesRequest, out grpc.ServerStreamingServer[runtime.StreamPodSandboxesResponse]) error {
-	some, _ := s.sandboxes(r.GetFilter())
-	return inChunks(described(some, sandboxItem), func(items []*runtime.PodSandbox) error {
+	return inChunks(described(s.pods.SandboxList(), sandboxFilter(r.GetFilter()), sandboxItem), func(items []*runtime.PodSandbox) error {
 		return out.Send(&runtime.StreamPodSandboxesResponse{PodSandboxes: items})
 	})
 }
 
-// ListContainers lists containers. It reads memory only.
-func (s *runtimeService) ListContainers(_ context.Context, r *runtime.ListContainersRequest) (*runtime.ListContainersResponse, error) {
-	some, all := s.containers(r.GetFilter())
-	items, err := s.containerItems.list(some, all, func(c *pod.Container) proto.Message { return containerItem(c) })
+// listContainers answers ListContainers. It reads memory only.
+func (s *Server) listContainers(r *runtime.ListContainersRequest) (ready, error) {
+	items, n, err := s.containerRoll.list(s.pods.ContainerList(), containerFilter(r.GetFilter()))
 	if err != nil {
-		return nil, err
+		return ready{}, err
 	}
-	response := answer(&runtime.ListContainersResponse{}, items)
-	return response, fits(response, len(some), "StreamContainers")
+	return ready{&runtime.ListContainersResponse{}, items}, fits(items.Len(), n, "StreamContainers")
 }
 
 // StreamContainers is ListContainers in pieces.
 func (s *runtimeService) StreamContainers(r *runtime.StreamContainersRequest, out grpc.ServerStreamingServer[runtime.StreamContainersResponse]) error {
-	some, _ := s.containers(r.GetFilter())
-	return inChunks(described(some, containerItem), func(items []*runtime.Container) error {
+	return inChunks(described(s.pods.ContainerList(), containerFilter(r.GetFilter()), containerItem), func(items []*runtime.Container) error {
 		return out.Send(&runtime.StreamContainersResponse{Containers: items})
 	})
 }
 
 // fits refuses an answer that clients could not receive, and says what to use instead.
-func fits(response proto.Message, items int, instead string) error {
-	if size := proto.Size(response); size > maxMessage {
+func fits(size, items int, instead string) error {
+	if size > maxMessage {
 		return fmt.Errorf("list %d items: %w: %d bytes are more than a message of %d; use %s", items, pod.ErrExhausted, size, maxMessage, instead)
 	}
 	return nil

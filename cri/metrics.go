@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle"
@@ -31,7 +32,7 @@ func (s *runtimeService) ListPodSandboxMetrics(ctx context.Context, _ *runtime.L
 		return nil, err
 	}
 	response := &runtime.ListPodSandboxMetricsResponse{PodMetrics: items}
-	return response, fits(response, len(items), "StreamPodSandboxMetrics")
+	return response, fits(proto.Size(response), len(items), "StreamPodSandboxMetrics")
 }
 
 // StreamPodSandboxMetrics is ListPodSandboxMetrics in pieces.

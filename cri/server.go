@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/cri/stream"
@@ -26,6 +27,7 @@ type Pods interface {
 	UpdateSandboxResources(ctx context.Context, id string, overhead, resources *runtime.LinuxContainerResources) error
 	Sandbox(id string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
+	// SandboxList and ContainerList are newest first, without what is still being made.
 	SandboxList() []*pod.Sandbox
 
 	CreateContainer(ctx context.Context, sandboxID string, config *runtime.ContainerConfig) (pod.ID, error)
@@ -114,8 +116,8 @@ type Server struct {
 	rates   rates
 	page    containerPage
 
-	containerItems wireCache[pod.Container]
-	sandboxItems   wireCache[pod.Sandbox]
+	containerRoll *roll[pod.Container]
+	sandboxRoll   *roll[pod.Sandbox]
 
 	closing chan struct{} // closed by Close
 	close   sync.Once
@@ -152,10 +154,12 @@ func New(config Config) (*Server, error) {
 	return &Server{
 		config: config, pods: config.Pods, images: config.Images, log: config.Log, streams: streams,
 		rates: newRates(), closing: make(chan struct{}),
+		containerRoll: newRoll(func(c *pod.Container) pod.ID { return c.ID }, func(c *pod.Container) proto.Message { return containerItem(c) }),
+		sandboxRoll:   newRoll(func(sb *pod.Sandbox) pod.ID { return sb.ID }, func(sb *pod.Sandbox) proto.Message { return sandboxItem(sb) }),
 	}, nil
 }
 
-// Register offers both services on g.
+// Register offers both services on g, which wants ServerOption.
 func (s *Server) Register(g *grpc.Server) {
 	g.RegisterService(s.door(runtime.RuntimeService_ServiceDesc), &runtimeService{Server: s})
 	g.RegisterService(s.door(runtime.ImageService_ServiceDesc), &imageService{Server: s})
@@ -173,7 +177,8 @@ func (s *Server) Close() error {
 	return err
 }
 
-// runtimeService is the RuntimeService. A method of a later version of CRI answers
+// runtimeService is the RuntimeService, but for ListContainers and ListPodSandbox, which
+// Server.answer answers. A method of a later version of CRI answers
 // Unimplemented by the embedded type.
 type runtimeService struct {
 	runtime.UnimplementedRuntimeServiceServer

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle"
@@ -30,7 +31,7 @@ func (s *runtimeService) ListContainerStats(ctx context.Context, r *runtime.List
 		return nil, err
 	}
 	response := &runtime.ListContainerStatsResponse{Stats: items}
-	return response, fits(response, len(items), "StreamContainerStats")
+	return response, fits(proto.Size(response), len(items), "StreamContainerStats")
 }
 
 // StreamContainerStats is ListContainerStats in pieces.
@@ -82,7 +83,7 @@ func (s *runtimeService) ListPodSandboxStats(ctx context.Context, r *runtime.Lis
 		return nil, err
 	}
 	response := &runtime.ListPodSandboxStatsResponse{Stats: items}
-	return response, fits(response, len(items), "StreamPodSandboxStats")
+	return response, fits(proto.Size(response), len(items), "StreamPodSandboxStats")
 }
 
 // StreamPodSandboxStats is ListPodSandboxStats in pieces.

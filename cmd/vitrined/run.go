@@ -190,7 +190,7 @@ func (d *daemon) startReceiver() error {
 func (d *daemon) serve() (failed chan error, err error) {
 	c := d.config
 	options := append(d.telemetry.ServerOptions(),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), cri.ServerOption())
 	server := grpc.NewServer(options...)
 	d.stops.add(func() { stopServer(server) })
 	surface, err := cri.New(cri.Config{Pods: d.pods, Images: d.images, Version: version, Options: c.CRI})
