@@ -38,7 +38,7 @@ type options struct {
 func main() {
 	var o options
 	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
-	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent; nothing else")
+	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent, or those of them that --only names; nothing else")
 	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale and watch only when named")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
