@@ -23,6 +23,10 @@ const (
 // colours are those of the SGR codes that the vitrine command uses.
 var colours = map[string]string{"31": "#ff7b72", "36": "#56d4dd", "2": "#8b949e"}
 
+// pieces of a line are each drawn at their own column: how wide blanks at the edge of a
+// piece are, viewers do not agree.
+var pieces = regexp.MustCompile(`\S+(?: \S+)*`)
+
 var sgr = regexp.MustCompile("\x1b\\[([0-9;]*)m")
 
 // terminal draws the output of a command, with its colours, as it stands in a terminal.
@@ -44,16 +48,16 @@ func terminal(command, output string) []byte {
 		fmt.Fprintf(&b, `<text xml:space="preserve" y="%d" fill="#e6edf3">`, margin+(i+1)*cellHeight-4)
 		column, colour := 0, ""
 		part := func(text string) {
-			if text == "" {
-				return
-			}
-			n := len([]rune(text))
 			fill := ""
 			if colour != "" {
 				fill = fmt.Sprintf(` fill="%s"`, colour)
 			}
-			fmt.Fprintf(&b, `<tspan x="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</tspan>`, margin+float64(column)*cellWidth, float64(n)*cellWidth, fill, escape(text))
-			column += n
+			for _, at := range pieces.FindAllStringIndex(text, -1) {
+				from, n := utf8.RuneCountInString(text[:at[0]]), utf8.RuneCountInString(text[at[0]:at[1]])
+				fmt.Fprintf(&b, `<tspan x="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</tspan>`,
+					margin+float64(column+from)*cellWidth, float64(n)*cellWidth, fill, escape(text[at[0]:at[1]]))
+			}
+			column += utf8.RuneCountInString(text)
 		}
 		at := 0
 		for _, m := range sgr.FindAllStringSubmatchIndex(l, -1) {

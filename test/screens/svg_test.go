@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/xml"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -28,13 +29,29 @@ func wellFormed(t *testing.T, drawn []byte) (text string) {
 func TestATerminalKeepsEveryWordAndItsColour(t *testing.T) {
 	drawn := terminal("vitrine trace a&b", "plain \x1b[31mred <b>\x1b[0m end\n└─ tree\n")
 	text := wellFormed(t, drawn)
-	for _, want := range []string{"$ vitrine trace a&b", "plain ", "red <b>", " end", "└─ tree"} {
+	for _, want := range []string{"$ vitrine trace a&b", "plain", "red <b>", "end", "└─ tree"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in %q", want, text)
 		}
 	}
 	if n := strings.Count(string(drawn), `fill="#ff7b72"`); n != 1 || strings.Contains(string(drawn), "\x1b") {
 		t.Errorf("%d red parts in\n%s", n, drawn)
+	}
+}
+
+func TestWhatStandsInAColumnIsDrawnInIt(t *testing.T) {
+	drawn := string(terminal("x", "name a   \x1b[36m  12ms  ██\x1b[0m   end\nname b     12ms  ██   end"))
+	where := map[string][]string{}
+	for _, m := range regexp.MustCompile(`<tspan x="([0-9.]+)"[^>]*>([^<]*)</tspan>`).FindAllStringSubmatch(drawn, -1) {
+		if strings.TrimSpace(m[2]) != m[2] || m[2] == "" {
+			t.Errorf("%q has blanks at its edge", m[2])
+		}
+		where[m[2]] = append(where[m[2]], m[1])
+	}
+	for _, word := range []string{"12ms", "██", "end"} {
+		if at := where[word]; len(at) != 2 || at[0] != at[1] {
+			t.Errorf("%q is drawn at %v", word, at)
+		}
 	}
 }
 
