@@ -124,8 +124,12 @@ func classify(err error) (kind error, class string) {
 		return pod.ErrExhausted, "limit"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
 		return pod.ErrUnavailable, "disk"
+	case partial.MatchString(text) && (mismatch.MatchString(text) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return pod.ErrUnavailable, "digest"
 	case errors.As(err, &dns):
 		return pod.ErrRegistryUnavailable, "dns"
+	case strings.Contains(text, "redirects"):
+		return pod.ErrRegistryUnavailable, "server"
 	case strings.Contains(text, "tls: "), strings.Contains(text, "x509: "), strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return pod.ErrRegistryUnavailable, "tls"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrUnexpectedEOF):
@@ -151,6 +155,14 @@ func classify(err error) (kind error, class string) {
 
 // statusText is how containers/image words an HTTP status it has no type for.
 var statusText = regexp.MustCompile(`(?i)(?:StatusCode: |invalid status code from registry |unexpected HTTP status:? |received unexpected HTTP status:? )(\d{3})`)
+
+// partial is how containers/image words a failure of a partial pull. The library reads a
+// chunk with the wrong bytes, or too few, to the end of its decompressor and then compares
+// digests; what it says of that has no type.
+var (
+	partial  = regexp.MustCompile(`partial pull of blob|partially-pulled layer`)
+	mismatch = regexp.MustCompile(`checksum mismatch for|magic number mismatch|invalid (input|checksum|header|block)|corrupt|not enough data returned|invalid stream returned`)
+)
 
 func classifyStatus(code int) (kind error, class string) {
 	switch {

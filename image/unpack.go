@@ -65,6 +65,9 @@ func (u *unpacker) unpack(dir string, from *chunkReader) (_ unpacked, err error)
 			break
 		}
 		if err != nil {
+			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
+				err = damaged(err) // the stream came as it was promised, or says itself what happened to it
+			}
 			return unpacked{}, fmt.Errorf("read layer archive: %w", err)
 		}
 		if u.out.entries++; u.out.entries > u.maxEntries {
