@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"syscall"
 	"time"
 
@@ -22,7 +23,10 @@ const peerBridge = "vtpeer0"
 
 // startContainerd runs the installed containerd as an ordinary admin would configure
 // it, in a root of its own, with the same CNI plugins that vitrine gets. The test
-// image serves as its sandbox image: nothing is pulled from elsewhere.
+// image serves as its sandbox image: nothing is pulled from elsewhere. Debian's 1.6
+// unpacks the layers of an image one after another; versions that know
+// max_concurrent_unpacks (2.x; their default is 1) are given one for each processor, which
+// is the harder measure.
 func startContainerd(ctx context.Context, hub *harness.Hub) (*target, error) {
 	bin, err := harness.Bin()
 	if err != nil {
@@ -48,7 +52,9 @@ state = "%[1]s/state"
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "%[3]s/cni"
   conf_dir = "%[1]s/net.d"
-`, dir, hub.Image, bin),
+[plugins."io.containerd.transfer.v1.local"]
+  max_concurrent_unpacks = %[4]d
+`, dir, hub.Image, bin, goruntime.NumCPU()),
 	}
 	for name, text := range files {
 		path := filepath.Join(dir, name)

@@ -33,6 +33,9 @@ type options struct {
 	logMiB  int
 	density int
 	scale   int
+
+	pullMiB   int
+	pullKinds string
 }
 
 func main() {
@@ -46,6 +49,8 @@ func main() {
 	flag.IntVar(&o.execs, "execs", 40, "execs per turn and cell")
 	flag.IntVar(&o.logMiB, "log-mib", 256, "MiB of 100-byte lines per container")
 	flag.IntVar(&o.density, "density", 30, "containers for the density part")
+	flag.IntVar(&o.pullMiB, "pull-mib", 0, "MiB of the images for the part pull, made of this machine's own programs and documents; 0: 157 MB of words in files of one size")
+	flag.StringVar(&o.pullKinds, "pull-kinds", "", "comma-separated images for the part pull, of gzip-8, zstd-8, gzip-1 and zstd-1 (compression, layers); empty: all")
 	flag.IntVar(&o.scale, "scale", 250, "pods for the part scale")
 	flag.Parse()
 	if *only != "" {

@@ -135,16 +135,23 @@ func monitorsOf(ids []string) (pids []int, err error) {
 }
 
 // cpuOf is the CPU time of a process's threads so far, in seconds; 0 when it is gone.
-func cpuOf(pid int) float64 {
+func cpuOf(pid int) float64 { return cpuFields(pid, 11, 12) }
+
+// cpuOfFamily is cpuOf with that of the children which the process has waited for.
+func cpuOfFamily(pid int) float64 { return cpuFields(pid, 11, 12, 13, 14) }
+
+// cpuFields adds up fields of /proc/PID/stat (proc(5)), counted from the state.
+func cpuFields(pid int, which ...int) (seconds float64) {
 	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(raw), ") ")
 	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
+	for _, i := range which {
+		if i < len(f) {
+			ticks, _ := strconv.ParseFloat(f[i], 64)
+			seconds += ticks / clockTicks
+		}
 	}
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / 100 // USER_HZ
+	return seconds
 }
 
 // cpuOfThreads is the CPU time of the threads that a process has now, in seconds, to the
