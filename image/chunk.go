@@ -66,6 +66,13 @@ func (r *chunkReader) next() ([]byte, error) {
 // advance marks n bytes of what next returned as read.
 func (r *chunkReader) advance(n int) { r.rest = r.rest[n:] }
 
+// piece is next and advance in one: all that is at hand, as read.
+func (r *chunkReader) piece() ([]byte, error) {
+	b, err := r.next()
+	r.rest = nil
+	return b, err
+}
+
 // Read implements io.Reader.
 func (r *chunkReader) Read(p []byte) (int, error) {
 	b, err := r.next()

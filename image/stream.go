@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -12,10 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/vitrine-runtime/vitrine/image/inflate"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -209,11 +208,7 @@ func decompressor(from *chunkReader) (plain io.Reader, end func(), err error) {
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
-		z, err := gzip.NewReader(bufio.NewReaderSize(from, 64<<10))
-		if err != nil {
-			return nil, nil, damaged(err)
-		}
-		return z, func() { z.Close() }, nil
+		return inflate.NewReader(from.piece), func() {}, nil
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}):
 		z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(1<<40))
 		if err != nil {
