@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"os"
 
@@ -31,8 +30,6 @@ type splitter struct {
 
 // maxSegment bounds headers between two files, and padding at the end, in bytes.
 const maxSegment = 16 << 20
-
-var crcTable = crc64.MakeTable(crc64.ISO)
 
 // newSplitter writes to a nameless file in dir.
 func newSplitter(dir string) (*splitter, error) {
@@ -77,7 +74,7 @@ func (s *splitter) payload(n int64, write func([]byte) error) error {
 	if n == 0 {
 		return nil
 	}
-	sum := crc64.New(crcTable)
+	var sum checksum
 	for left := n; left > 0; {
 		b, err := s.from.next()
 		if err == io.EOF {
@@ -88,7 +85,7 @@ func (s *splitter) payload(n int64, write func([]byte) error) error {
 		}
 		b = b[:min(int64(len(b)), left)]
 		if s.packer != nil {
-			sum.Write(b)
+			sum.write(b)
 		}
 		if err := write(b); err != nil {
 			return err
@@ -97,7 +94,7 @@ func (s *splitter) payload(n int64, write func([]byte) error) error {
 		left -= int64(len(b))
 	}
 	s.skip = n
-	return s.add(storage.Entry{Type: storage.FileType, Size: n, Payload: sum.Sum(nil)}, s.current.Name)
+	return s.add(storage.Entry{Type: storage.FileType, Size: n, Payload: sum.sum()}, s.current.Name)
 }
 
 // finish reads what follows the archive's end and completes the record.
