@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,21 +81,44 @@ func (w *world) nothingStaged() {
 	}
 }
 
+// A layer whose connection breaks goes on where it broke, as often as that happens.
 func TestBrokenConnectionIsResumed(t *testing.T) {
+	const size, cut = 24 << 20, 9 << 20
 	w := newWorld(t)
-	pushed := w.push("broken/image:1", bulky(8<<20))
-	w.proxy.Inject(fixture.Fault{Path: "/blobs/", Truncate: 3 << 20, Times: 1})
+	pushed := w.push("broken/image:1", bulky(size))
+	var ranges atomic.Int32
+	w.proxy.Inject(fixture.Fault{Path: "/blobs/", Check: func(r *http.Request) bool {
+		if r.Header.Get("Range") != "" {
+			ranges.Add(1)
+		}
+		return false // only looks
+	}})
+	w.proxy.Inject(fixture.Fault{Path: "/blobs/", Truncate: cut, Times: 2, Check: func(r *http.Request) bool {
+		return !strings.Contains(r.URL.Path, pushed.ID) // the layer, not the configuration
+	}})
 	if img := w.pull(pushed.Ref); img.ID != pushed.ID {
 		t.Errorf("pulled %s", img.ID)
+	}
+	if n := ranges.Load(); n != 2 {
+		t.Errorf("%d requests asked for the rest of a layer, want 2", n)
 	}
 }
 
 func TestRegistryThatAsksForPatienceGetsIt(t *testing.T) {
 	w := newWorld(t)
 	pushed := w.push("patient/image:1", bulky(1<<20))
-	w.proxy.Inject(fixture.Fault{Path: "/blobs/", Status: 429, Header: http.Header{"Retry-After": {"1"}}, Times: 1})
+	for part, check := range map[string]func(*http.Request) bool{
+		"/manifests/": nil,
+		"/blobs/":     func(r *http.Request) bool { return !strings.Contains(r.URL.Path, pushed.ID) }, // the layer
+	} {
+		w.proxy.Inject(fixture.Fault{Path: part, Status: 429, Header: http.Header{"Retry-After": {"1"}}, Times: 1, Check: check})
+	}
+	from := time.Now()
 	if img := w.pull(pushed.Ref); img.ID != pushed.ID {
 		t.Errorf("pulled %s", img.ID)
+	}
+	if took := time.Since(from); took < 2*time.Second {
+		t.Errorf("two seconds were asked for, the pull took %v", took)
 	}
 }
 
