@@ -88,7 +88,7 @@ func (p *Programs) open(kernel *btf.Spec) error {
 	if attached == 0 {
 		return fmt.Errorf("%w: no program can be attached: %w", ErrUnavailable, p.outcomes[0].err)
 	}
-	if err := p.tellSettings(); err != nil {
+	if err := p.tellSettings(kernel); err != nil {
 		return err
 	}
 	if err := errors.Join(forgetOthers(filepath.Dir(p.dir)), p.tellBuilt()); err != nil {
@@ -108,15 +108,16 @@ func (p *Programs) Observes(kind Kind) bool {
 	return false
 }
 
-// tellSettings says to mark_victim whether the signal program's notes are there.
-func (p *Programs) tellSettings() error {
-	var signals uint32
+// tellSettings says to mark_victim whether the signal program's notes are there, and what
+// it cannot find out about this kernel by itself.
+func (p *Programs) tellSettings(kernel *btf.Spec) error {
+	signals := false
 	for _, o := range p.outcomes {
 		if o.family.program == programsProgSignalGenerate && o.err == nil {
-			signals = 1
+			signals = true
 		}
 	}
-	if err := p.maps[programsMapSettings].Put(uint32(0), signals); err != nil {
+	if err := p.maps[programsMapSettings].Put(uint32(0), settings(kernel, signals)); err != nil {
 		return fmt.Errorf("write settings of the programs: %w", err)
 	}
 	return nil

@@ -17,9 +17,10 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v4/
+//	  v5/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
+//	    scenes              struct last_key → struct scene
 //	    events, lost, settings, killed
 //	    denials             struct denial_key → struct denial
 //	    denial_uses         cgroup id → struct denial_use
@@ -28,10 +29,10 @@ import (
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
 //	    built-<hash>        all of these are of this build; see resume
-const layout = "v4"
+const layout = "v5"
 
-// scratch is nobody's memory from one event to the next.
-var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch,
+// scratch and site are nobody's memory from one event to the next.
+var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch, programsMapScenes, programsMapSite,
 	programsMapDenials, programsMapDenialUses, programsMapDenied, programsMapStarts, programsMapListeners}
 
 // openMaps takes over the pinned maps, or makes and pins them.

@@ -69,6 +69,25 @@ func play(part []string) {
 		}
 		fmt.Println("ready")
 		unix.Pause()
+	case "brim": // so much, and as much again once told to
+		mem, err := unix.Mmap(-1, 0, 2*number()<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		check(err)
+		for i := 0; i < len(mem); i += 4096 {
+			if i == len(mem)/2 {
+				fmt.Println("ready")
+				os.Stdin.Read(make([]byte, 1))
+			}
+			mem[i] = 1
+		}
+	case "file": // so much of a file, which stays in the cache or, in a tmpfs, in memory
+		f, err := os.OpenFile(part[2], os.O_CREATE|os.O_WRONLY, 0o600)
+		check(err)
+		for range number() {
+			_, err := f.Write(make([]byte, 1<<20))
+			check(err)
+		}
+		fmt.Println("ready")
+		unix.Pause()
 	case "parent": // of a child that plays the rest
 		child := exec.Command("/proc/self/exe")
 		child.Env = append(os.Environ(), "PLAY="+strings.Join(part[1:], " "))

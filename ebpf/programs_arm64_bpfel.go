@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type programsBounds uint32
+
+const (
+	programsBoundsLARGEST programsBounds = 5
+	programsBoundsLEVELS  programsBounds = 10
+)
+
 type programsContainer struct {
 	_        structs.HostLayout
 	Slot     uint32
@@ -70,6 +77,12 @@ const (
 	programsFlagFLAG_HANDLED programsFlag = 64
 )
 
+type programsKill struct {
+	_      structs.HostLayout
+	Record programsRecord
+	Scene  programsScene
+}
+
 type programsKind uint32
 
 const (
@@ -109,6 +122,15 @@ const (
 	programsLevelLEVEL_ABOVE     programsLevel = 3
 )
 
+type programsLevelUse struct {
+	_         structs.HostLayout
+	Cgroup    uint64
+	Usage     uint64
+	Limit     uint64
+	SwapUsage uint64
+	SwapLimit uint64
+}
+
 type programsListener struct {
 	_    structs.HostLayout
 	Net  uint64
@@ -130,6 +152,21 @@ type programsOom struct {
 	Level       uint32
 	ScoreAdj    int32
 	Kills       uint64
+	Taken       uint64
+}
+
+type programsProcess struct {
+	_        structs.HostLayout
+	Tgid     uint32
+	NsTgid   uint32
+	Uid      uint32
+	ScoreAdj int32
+	Cgroup   uint64
+	Anon     uint64
+	File     uint64
+	Shmem    uint64
+	Swapped  uint64
+	Comm     [16]uint8
 }
 
 type programsRecord struct {
@@ -140,6 +177,32 @@ type programsRecord struct {
 	Cgroup uint64
 	Task   programsTask
 	Oom    programsOom
+}
+
+type programsScene struct {
+	_         structs.HostLayout
+	Taken     uint64
+	Processes uint32
+	Looked    uint32
+	Flags     uint32
+	Levels    uint32
+	Largest   [5]programsProcess
+	Level     [10]programsLevelUse
+	Stats     [7]int64
+}
+
+type programsSceneFlag uint32
+
+const (
+	programsSceneFlagSCENE_CUT   programsSceneFlag = 1
+	programsSceneFlagSCENE_STATS programsSceneFlag = 2
+)
+
+type programsSetting struct {
+	_       structs.HostLayout
+	Signals uint32
+	Cpus    uint32
+	Stats   [7]uint32
 }
 
 type programsSignal struct {
@@ -163,6 +226,19 @@ type programsStart struct {
 	Port       uint32
 	Pad        uint32
 }
+
+type programsStat uint32
+
+const (
+	programsStatSTAT_ANON               programsStat = 0
+	programsStatSTAT_FILE               programsStat = 1
+	programsStatSTAT_SHMEM              programsStat = 2
+	programsStatSTAT_KERNEL             programsStat = 3
+	programsStatSTAT_SLAB_RECLAIMABLE   programsStat = 4
+	programsStatSTAT_SLAB_UNRECLAIMABLE programsStat = 5
+	programsStatSTAT_SOCK               programsStat = 6
+	programsStatSTATS                   programsStat = 7
+)
 
 type programsTask struct {
 	_      structs.HostLayout
@@ -194,8 +270,10 @@ const (
 	programsMapLast              = "last"
 	programsMapListeners         = "listeners"
 	programsMapLost              = "lost"
+	programsMapScenes            = "scenes"
 	programsMapScratch           = "scratch"
 	programsMapSettings          = "settings"
+	programsMapSite              = "site"
 	programsMapStarts            = "starts"
 	programsProgCapCapable       = "cap_capable"
 	programsProgCapCapableExit   = "cap_capable_exit"
@@ -206,18 +284,24 @@ const (
 	programsProgProcessExit      = "process_exit"
 	programsProgSelinuxAudited   = "selinux_audited"
 	programsProgSignalGenerate   = "signal_generate"
+	programsVarUnusedBounds      = "unused_bounds"
 	programsVarUnusedContainer   = "unused_container"
 	programsVarUnusedDenial      = "unused_denial"
 	programsVarUnusedDenialKey   = "unused_denial_key"
 	programsVarUnusedDenialUse   = "unused_denial_use"
 	programsVarUnusedFlag        = "unused_flag"
+	programsVarUnusedKill        = "unused_kill"
 	programsVarUnusedKind        = "unused_kind"
 	programsVarUnusedLastKey     = "unused_last_key"
 	programsVarUnusedLayer       = "unused_layer"
 	programsVarUnusedLevel       = "unused_level"
 	programsVarUnusedListener    = "unused_listener"
 	programsVarUnusedRecord      = "unused_record"
+	programsVarUnusedScene       = "unused_scene"
+	programsVarUnusedSceneFlag   = "unused_scene_flag"
+	programsVarUnusedSetting     = "unused_setting"
 	programsVarUnusedStart       = "unused_start"
+	programsVarUnusedStat        = "unused_stat"
 )
 
 // loadPrograms returns the embedded CollectionSpec for programs.
@@ -286,8 +370,10 @@ type programsMapSpecs struct {
 	Last       *ebpf.MapSpec `ebpf:"last"`
 	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
 	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	Scenes     *ebpf.MapSpec `ebpf:"scenes"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Site       *ebpf.MapSpec `ebpf:"site"`
 	Starts     *ebpf.MapSpec `ebpf:"starts"`
 }
 
@@ -295,18 +381,24 @@ type programsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsVariableSpecs struct {
+	UnusedBounds    *ebpf.VariableSpec `ebpf:"unused_bounds"`
 	UnusedContainer *ebpf.VariableSpec `ebpf:"unused_container"`
 	UnusedDenial    *ebpf.VariableSpec `ebpf:"unused_denial"`
 	UnusedDenialKey *ebpf.VariableSpec `ebpf:"unused_denial_key"`
 	UnusedDenialUse *ebpf.VariableSpec `ebpf:"unused_denial_use"`
 	UnusedFlag      *ebpf.VariableSpec `ebpf:"unused_flag"`
+	UnusedKill      *ebpf.VariableSpec `ebpf:"unused_kill"`
 	UnusedKind      *ebpf.VariableSpec `ebpf:"unused_kind"`
 	UnusedLastKey   *ebpf.VariableSpec `ebpf:"unused_last_key"`
 	UnusedLayer     *ebpf.VariableSpec `ebpf:"unused_layer"`
 	UnusedLevel     *ebpf.VariableSpec `ebpf:"unused_level"`
 	UnusedListener  *ebpf.VariableSpec `ebpf:"unused_listener"`
 	UnusedRecord    *ebpf.VariableSpec `ebpf:"unused_record"`
+	UnusedScene     *ebpf.VariableSpec `ebpf:"unused_scene"`
+	UnusedSceneFlag *ebpf.VariableSpec `ebpf:"unused_scene_flag"`
+	UnusedSetting   *ebpf.VariableSpec `ebpf:"unused_setting"`
 	UnusedStart     *ebpf.VariableSpec `ebpf:"unused_start"`
+	UnusedStat      *ebpf.VariableSpec `ebpf:"unused_stat"`
 }
 
 // programsObjects contains all objects after they have been loaded into the kernel.
@@ -338,8 +430,10 @@ type programsMaps struct {
 	Last       *ebpf.Map `ebpf:"last"`
 	Listeners  *ebpf.Map `ebpf:"listeners"`
 	Lost       *ebpf.Map `ebpf:"lost"`
+	Scenes     *ebpf.Map `ebpf:"scenes"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Settings   *ebpf.Map `ebpf:"settings"`
+	Site       *ebpf.Map `ebpf:"site"`
 	Starts     *ebpf.Map `ebpf:"starts"`
 }
 
@@ -354,8 +448,10 @@ func (m *programsMaps) Close() error {
 		m.Last,
 		m.Listeners,
 		m.Lost,
+		m.Scenes,
 		m.Scratch,
 		m.Settings,
+		m.Site,
 		m.Starts,
 	)
 }
@@ -364,18 +460,24 @@ func (m *programsMaps) Close() error {
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsVariables struct {
+	UnusedBounds    *ebpf.Variable `ebpf:"unused_bounds"`
 	UnusedContainer *ebpf.Variable `ebpf:"unused_container"`
 	UnusedDenial    *ebpf.Variable `ebpf:"unused_denial"`
 	UnusedDenialKey *ebpf.Variable `ebpf:"unused_denial_key"`
 	UnusedDenialUse *ebpf.Variable `ebpf:"unused_denial_use"`
 	UnusedFlag      *ebpf.Variable `ebpf:"unused_flag"`
+	UnusedKill      *ebpf.Variable `ebpf:"unused_kill"`
 	UnusedKind      *ebpf.Variable `ebpf:"unused_kind"`
 	UnusedLastKey   *ebpf.Variable `ebpf:"unused_last_key"`
 	UnusedLayer     *ebpf.Variable `ebpf:"unused_layer"`
 	UnusedLevel     *ebpf.Variable `ebpf:"unused_level"`
 	UnusedListener  *ebpf.Variable `ebpf:"unused_listener"`
 	UnusedRecord    *ebpf.Variable `ebpf:"unused_record"`
+	UnusedScene     *ebpf.Variable `ebpf:"unused_scene"`
+	UnusedSceneFlag *ebpf.Variable `ebpf:"unused_scene_flag"`
+	UnusedSetting   *ebpf.Variable `ebpf:"unused_setting"`
 	UnusedStart     *ebpf.Variable `ebpf:"unused_start"`
+	UnusedStat      *ebpf.Variable `ebpf:"unused_stat"`
 }
 
 // programsPrograms contains all programs after they have been loaded into the kernel.

@@ -30,7 +30,8 @@ func (p *Programs) Last(cgroup uint64) (Last, error) {
 		{&l.OOM, OOM, 0}, {&l.Exit, Exit, 0}, {&l.Signal, Signal, 0},
 		{&l.InitOOM, OOM, 1}, {&l.InitExec, Exec, 1}, {&l.InitExit, Exit, 1}, {&l.InitSignal, Signal, 1},
 	} {
-		raw, err := p.maps[programsMapLast].LookupBytes(programsLastKey{Cgroup: cgroup, Kind: uint32(want.kind), Init: want.init})
+		key := programsLastKey{Cgroup: cgroup, Kind: uint32(want.kind), Init: want.init}
+		raw, err := p.maps[programsMapLast].LookupBytes(key)
 		if err != nil {
 			return l, fmt.Errorf("last records of cgroup %d: %w", cgroup, err)
 		}
@@ -40,6 +41,15 @@ func (p *Programs) Last(cgroup uint64) (Last, error) {
 		r, err := Decode(raw)
 		if err != nil {
 			return l, fmt.Errorf("last records of cgroup %d: %w", cgroup, err)
+		}
+		if r.OOM != nil {
+			scene, err := p.maps[programsMapScenes].LookupBytes(key)
+			if err != nil {
+				return l, fmt.Errorf("scene of a kill in cgroup %d: %w", cgroup, err)
+			}
+			if scene != nil {
+				r.OOM.see(scene)
+			}
 		}
 		*want.into = &r
 	}

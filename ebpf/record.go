@@ -85,6 +85,10 @@ type OOMKill struct {
 	Dying bool
 	// Kills counts the container's kills so far, this one included.
 	Kills uint64
+	// Scene is nil if the victim was dying, and where it was lost.
+	Scene *Scene
+	// taken names the scene.
+	taken uint64
 }
 
 // Execution is an execve that succeeded.
@@ -113,7 +117,8 @@ type Sent struct {
 // RecordSize is the size of a raw record, as the map last and the ring buffer hold it.
 const RecordSize = int(unsafe.Sizeof(programsRecord{}))
 
-// Decode reads a raw record, as a monitor copied it from the map last.
+// Decode reads a raw record, as a monitor copied it from the map last or as the ring buffer
+// tells it: there an OOM kill's scene follows.
 func Decode(raw []byte) (Record, error) {
 	var r programsRecord
 	if len(raw) < RecordSize {
@@ -129,6 +134,9 @@ func Decode(raw []byte) (Record, error) {
 	switch record.Kind {
 	case OOM:
 		record.OOM = oomKill(r.Oom, has)
+		if told := raw[RecordSize:]; len(told) >= sceneSize {
+			record.OOM.see(told)
+		}
 	case Exec:
 		var d programsExec
 		binary.Decode(union, binary.NativeEndian, &d)
@@ -155,7 +163,7 @@ func oomKill(d programsOom, has func(programsFlag) bool) *OOMKill {
 		Swap: has(programsFlagFLAG_SWAP), SwapLimit: d.SwapLimit * page, SwapUsage: d.SwapUsage * page,
 		Anon: d.Anon * page, File: d.File * page, Shmem: d.Shmem * page, Swapped: d.Swapped * page,
 		ScoreAdj: int(d.ScoreAdj), Trigger: task(d.Trigger), TriggerOutside: has(programsFlagFLAG_OUTSIDE),
-		Group: has(programsFlagFLAG_GROUP), Dying: has(programsFlagFLAG_DYING), Kills: d.Kills,
+		Group: has(programsFlagFLAG_GROUP), Dying: has(programsFlagFLAG_DYING), Kills: d.Kills, taken: d.Taken,
 	}
 }
 

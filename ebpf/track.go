@@ -57,8 +57,15 @@ func (p *Programs) Untrack(cgroup uint64) error {
 	errs := []error{p.maps[programsMapContainers].Delete(cgroup), p.forget(cgroup)}
 	for kind := OOM; kind <= Signal; kind++ {
 		for _, init := range []uint32{0, 1} {
-			err := p.maps[programsMapLast].Delete(programsLastKey{Cgroup: cgroup, Kind: uint32(kind), Init: init})
+			key := programsLastKey{Cgroup: cgroup, Kind: uint32(kind), Init: init}
+			err := p.maps[programsMapLast].Delete(key)
 			if !errors.Is(err, cebpf.ErrKeyNotExist) {
+				errs = append(errs, err)
+			}
+			if kind != OOM {
+				continue
+			}
+			if err := p.maps[programsMapScenes].Delete(key); !errors.Is(err, cebpf.ErrKeyNotExist) {
 				errs = append(errs, err)
 			}
 		}

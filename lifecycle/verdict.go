@@ -96,25 +96,14 @@ func (m *Manager) evidence(ctx context.Context, e *containerEntry, at time.Time)
 // place says where the sender of a signal was, and its name in people's words.
 func (m *Manager) place(e *containerEntry, sent *oom.Record) (from, name string) {
 	c := e.value.Load()
-	id := sent.Signal.Sender.Cgroup
-	dir, err := m.cgroups.Path(id)
-	in := func(o *pod.Container) bool {
-		if o.Evidence.Cgroup != 0 && o.Evidence.Cgroup == id {
-			return true
-		}
-		return err == nil && o.Cgroup != "" && (dir == o.Cgroup || strings.HasPrefix(dir, o.Cgroup+"/"))
-	}
-	if in(c) {
+	if o := m.within(sent.Signal.Sender.Cgroup); o != nil && o.ID == c.ID {
 		return pod.FromContainer, ""
-	}
-	for _, other := range m.index.allContainers() {
-		if o := other.value.Load(); in(o) {
-			name = "container " + o.Config.GetMetadata().GetName()
-			if owner, err := m.index.sandbox(string(o.SandboxID)); err == nil && o.SandboxID != c.SandboxID {
-				name += " of pod " + subject(*owner.value.Load())
-			}
-			return pod.FromOther, name
+	} else if o != nil {
+		name = "container " + o.Config.GetMetadata().GetName()
+		if owner, err := m.index.sandbox(string(o.SandboxID)); err == nil && o.SandboxID != c.SandboxID {
+			name += " of pod " + subject(*owner.value.Load())
 		}
+		return pod.FromOther, name
 	}
 	monitor := 0
 	if client := e.monitor.Load(); client != nil {
@@ -124,6 +113,19 @@ func (m *Manager) place(e *containerEntry, sent *oom.Record) (from, name string)
 		return pod.FromRuntime, ""
 	}
 	return pod.FromHost, ""
+}
+
+// within finds the container whose memory cgroup this is, or lies in; nil if it is none's.
+func (m *Manager) within(cgroup uint64) *pod.Container {
+	dir, err := m.cgroups.Path(cgroup)
+	for _, e := range m.index.allContainers() {
+		c := e.value.Load()
+		if c.Evidence.Cgroup != 0 && c.Evidence.Cgroup == cgroup ||
+			err == nil && c.Cgroup != "" && (dir == c.Cgroup || strings.HasPrefix(dir, c.Cgroup+"/")) {
+			return c
+		}
+	}
+	return nil
 }
 
 // tooSmall says so when a container could not be made because the runtime's own first

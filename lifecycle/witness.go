@@ -229,6 +229,13 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 	if !counts {
 		return
 	}
+	if kill.Scene != nil {
+		for i, p := range kill.Scene.Largest {
+			if o := m.within(p.Cgroup); o != nil {
+				kill.Scene.Largest[i].Container = o.ID
+			}
+		}
+	}
 	for range 3 { // the state may move between look and door
 		fresh := false
 		next, err := m.putContainer(e, e.value.Load().State, func(next *pod.Container) {

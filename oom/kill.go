@@ -43,6 +43,7 @@ func Kill(r Record, podCgroup uint64, now time.Time, sinceBoot time.Duration) (p
 		Level: string(v.Level), Limit: v.Limit, Usage: v.Usage, Swap: v.Swap,
 		Anon: r.OOM.Anon, File: r.OOM.File, Shmem: r.OOM.Shmem, Swapped: r.OOM.Swapped,
 		ScoreAdj: r.OOM.ScoreAdj, Group: r.OOM.Group, Likely: !v.Sure, Message: v.Message,
+		Scene: scene(r.OOM, r.Cgroup, podCgroup),
 	}, true
 }
 

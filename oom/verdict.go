@@ -34,15 +34,15 @@ func Verdict(e Evidence) Result {
 		r.Message = tooSmall(e, r)
 	case kill.Init && !kill.OOM.Dying && e.Phase == Exited && e.Signal == sigKill:
 		r.Reason = Killed
-		r.Message = killedMessage(r, kill)
+		r.Message = killedMessage(r, kill) + told(r, kill.OOM)
 	case e.Phase == Exited && e.Signal == sigKill && followsOOM(kill, e.Last):
 		r.Reason = Killed
-		r.Message = killedMessage(r, kill) + ", which it shared with PID 1"
+		r.Message = killedMessage(r, kill) + ", which it shared with PID 1" + told(r, kill.OOM)
 	case e.Phase == Exited && e.Signal == sigKill && beyond(e) && !sentByTask(e.Last):
 		// A kill that left no record came after the last one that did.
 		return byCounter(e)
 	default:
-		r.Message = childMessage(e, r)
+		r.Message = childMessage(e, r) + told(r, kill.OOM)
 	}
 	return r
 }
@@ -81,7 +81,7 @@ func byCounter(e Evidence) Result {
 		r.Message = fmt.Sprintf("%s in the container, not PID 1", kills(r.Kills))
 	case c.Group || c.Peak == 1:
 		r.Reason, r.Sure, r.VictimIsInit = Killed, true, true
-		r.Message = "the container was killed because memory ran out; which limit was not observed"
+		r.Message = "the container was killed because memory ran out; which limit, and which processes held it, was not observed"
 		if e.Limit != 0 {
 			r.Message += fmt.Sprintf(" (its own is %s)", size(e.Limit))
 		}

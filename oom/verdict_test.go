@@ -168,3 +168,63 @@ func TestDoubtIsSaid(t *testing.T) {
 		t.Errorf("a victim whose counters are not added up yet: %+v", v)
 	}
 }
+
+// A scene of three processes at the container's limit; the kernel's figures add up.
+func withScene(k *ebpf.OOMKill) {
+	k.Scene = &ebpf.Scene{
+		Processes: 3,
+		Largest: []ebpf.Process{
+			{TGID: 107, ContainerPID: 8, Cgroup: self, Comm: "worker", Anon: 14 * mib, File: mib},
+			{TGID: 200, ContainerPID: 1, Cgroup: 24, Comm: "sibling", Anon: 2 * mib},
+			{TGID: 100, ContainerPID: 1, Cgroup: self, Comm: "server", Anon: mib / 2, Swapped: mib / 2},
+		},
+		Levels: []ebpf.LevelUse{{Cgroup: 25, Usage: mib}, {Cgroup: self, Usage: 20 * mib, Limit: 20 * mib}, {Cgroup: podID, Usage: 30 * mib}, {Cgroup: 21, Usage: 90 * mib, Limit: 900 * mib}},
+		Stats:  &ebpf.Stats{Anon: 16 * mib, File: mib, Shmem: 2 * mib, Kernel: mib, Slab: mib / 2},
+	}
+}
+
+func TestSceneIsToldAndKept(t *testing.T) {
+	const split = "; the 20Mi in use were 16Mi anonymous, 2Mi shared or in a tmpfs, 1Mi of files, 1Mi the kernel's"
+	ofContainer := `; of the container's 3 processes the largest held 15Mi ("worker", pid 8), 2Mi ("sibling", pid 1), 1Mi ("server", pid 1)` + split
+	for _, c := range []struct {
+		name   string
+		kill   *ebpf.Record
+		says   string
+		secret string
+	}{
+		{"container", kill(child(), withScene), ofContainer, ""},
+		{"cut", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Scene.Cut, k.Scene.Looked = true, 4096 }), "processes the largest held, as far as was looked, 15Mi", ""},
+		{"pod", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Level, k.LevelCgroup = ebpf.Above, podID }), `of the pod's 3 processes the largest held 15Mi ("worker", pid 107)`, ""},
+		{"another pod's names are not told", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Level, k.LevelCgroup = ebpf.Above, 21 }), "", "sibling"},
+		{"nor when the node runs out", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Level = ebpf.Global }), "", "sibling"},
+		{"figures that do not add up", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Scene.Stats.Anon = 9 * mib }), "", "in use were"},
+		{"one process", kill(child(), withScene, func(k *ebpf.OOMKill) { k.Scene.Largest = k.Scene.Largest[:1] }), split, "processes the largest"},
+		{"not known", kill(child()), "", "held"},
+	} {
+		v := oom.Verdict(oom.Evidence{Observed: true, Phase: oom.Running, Pod: podID, Last: ofChild(c.kill)})
+		if !strings.Contains(v.Message, c.says) || c.secret != "" && strings.Contains(v.Message, c.secret) {
+			t.Errorf("%s: %s", c.name, v.Message)
+		}
+	}
+	k, _ := oom.Kill(*kill(child(), withScene), podID, time.Unix(5000, 0), 10*second)
+	if k.Scene == nil || k.Scene.Processes != 3 || k.Scene.LookedAt != 0 || len(k.Scene.Largest) != 3 || k.Scene.Largest[0].Held() != 15*mib || k.Scene.Largest[0].PID != 107 {
+		t.Fatalf("kept: %+v", k.Scene)
+	}
+	if s := k.Scene.Split; s == nil || s.Anon != 16*mib || s.Slab != mib/2 {
+		t.Errorf("split %+v", s)
+	}
+	var levels []string
+	for _, l := range k.Scene.Levels {
+		levels = append(levels, l.Level)
+	}
+	if got := strings.Join(levels, " "); got != "below container pod node" {
+		t.Errorf("levels: %s", got)
+	}
+	k, _ = oom.Kill(*kill(child(), withScene), 0, time.Unix(5000, 0), 10*second)
+	if l := k.Scene.Levels; l[1].Level != "container" || l[2].Level != "" || l[3].Level != "" {
+		t.Errorf("with a pod that is not known: %+v", l)
+	}
+	if k, _ := oom.Kill(*kill(child()), podID, time.Unix(5000, 0), 0); k.Scene != nil {
+		t.Errorf("a scene from nowhere: %+v", k.Scene)
+	}
+}

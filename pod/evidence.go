@@ -69,6 +69,8 @@ type OOMKill struct {
 	Likely bool `json:"likely,omitempty"`
 	// Message is one sentence for a developer.
 	Message string `json:"message,omitempty"`
+	// Scene is who else held memory then, and what it was; nil is not known.
+	Scene *Scene `json:"scene,omitempty"`
 }
 
 // Start is how a container began. A moment that has not come yet, or that nobody saw, is zero.

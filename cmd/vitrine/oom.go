@@ -8,15 +8,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 )
 
 func oomCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var scene bool
+	c := &cobra.Command{
 		Use:   "oom [POD]",
 		Short: "Show who was killed for want of memory, and whose limit ran out",
 		Long: `Show the OOM kills on the records of the containers that there are, the latest
-first. POD is namespace/pod, a pod's name or uid, or the first six digits or more of an id.`,
+first. POD is namespace/pod, a pod's name or uid, or the first six digits or more of an id.
+
+With --scene each kill is followed by the largest processes of that moment, of all below the
+limit that was reached, what the memory below it was, and what each level had of what it may
+have. The kernel's programs take that down at the kill, before the victim gives anything
+back; without them it is not known.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: o.completePods,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,9 +38,85 @@ first. POD is namespace/pod, a pod's name or uid, or the first six digits or mor
 			if err := o.get(cmd.Context(), path, &kills); err != nil {
 				return err
 			}
+			if scene {
+				return printScenes(cmd.OutOrStdout(), kills)
+			}
 			return printOOM(cmd.OutOrStdout(), kills)
 		},
 	}
+	c.Flags().BoolVar(&scene, "scene", false, "also who held the memory at the kill, and what it was")
+	return c
+}
+
+// printScenes prints each kill with its scene.
+func printScenes(w io.Writer, kills []api.OOM) error {
+	for i, k := range kills {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := printOOM(w, kills[i:i+1]); err != nil {
+			return err
+		}
+		if k.Scene == nil {
+			fmt.Fprintln(w, "  who held the memory then is not known")
+			continue
+		}
+		if err := printScene(w, *k.Scene, k.ID); err != nil {
+			return err
+		}
+	}
+	if len(kills) == 0 {
+		return printOOM(w, nil)
+	}
+	return nil
+}
+
+func printScene(w io.Writer, s pod.Scene, own pod.ID) error {
+	cut := ""
+	if s.LookedAt > 0 {
+		cut = fmt.Sprintf(", as far as %d of the node's were looked at", s.LookedAt)
+	}
+	fmt.Fprintf(w, "  the %d largest of %d processes%s:\n", len(s.Largest), s.Processes, cut)
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "  PROCESS\tPID\tCONTAINER\tHELD\tANON\tFILE\tSHMEM\tSWAP\tSCORE ADJ")
+	for _, p := range s.Largest {
+		where := "-"
+		switch {
+		case p.Container == own:
+			where = "this"
+		case p.Container != "":
+			where = fmt.Sprintf("%.13s", p.Container)
+		}
+		fmt.Fprintf(table, "  %s (%d)\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", oneLine(p.Command, 16), p.ContainerPID, p.PID, where,
+			bytesText(p.Held()), bytesText(p.Anon), bytesText(p.File), bytesText(p.Shmem), bytesText(p.Swapped), p.ScoreAdj)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if m := s.Split; m != nil {
+		some := func(n uint64) string {
+			if n == 0 {
+				return "none"
+			}
+			return bytesText(n)
+		}
+		fmt.Fprintf(w, "  the memory: %s anonymous, %s of files, %s shared or in a tmpfs, %s the kernel's (%s of it slabs), %s of sockets\n",
+			some(m.Anon), some(m.File), some(m.Shmem), some(m.Kernel), some(m.Slab), some(m.Sock))
+	} else {
+		fmt.Fprintln(w, "  what the memory was is not known: no limit was hit, or the kernel's figures did not add up to the usage")
+	}
+	for _, l := range s.Levels {
+		limit := "no limit"
+		if l.Limit > 0 {
+			limit = "a limit of " + bytesText(l.Limit)
+		}
+		level := l.Level
+		if level == "" {
+			level = "unknown"
+		}
+		fmt.Fprintf(w, "  %s: %s of %s\n", level, bytesText(l.Usage), limit)
+	}
+	return nil
 }
 
 func printOOM(w io.Writer, kills []api.OOM) error {

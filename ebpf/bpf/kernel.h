@@ -44,6 +44,7 @@ enum {
 
 #define SIGSYS 31
 #define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
+#define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
 #define EPERM 1
 #define EACCES 13
@@ -87,18 +88,30 @@ struct page_counter {
 	unsigned long max;
 };
 
+/* What of it is where is told by settings. */
+struct memcg_vmstats {
+	long state[64];
+};
+
 /* memsw shares its place with swap: memory plus swap on v1, swap alone on v2. */
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
 	struct page_counter memsw;
+	struct memcg_vmstats *vmstats;
 	bool oom_group;
 	bool oom_lock; /* with CONFIG_MEMCG_V1, or before Linux 6.11 */
+};
+
+/* Until Linux 6.1 (410f8e82689e "memcg: extract memcg_vmstats from struct mem_cgroup"). */
+struct mem_cgroup___old {
+	struct memcg_vmstats vmstats;
 };
 
 /* Since Linux 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). */
 struct percpu_counter {
 	__s64 count;
+	__s32 *counters; /* of each CPU, what is not in count yet; not with one CPU */
 };
 
 struct mm_struct {
@@ -168,6 +181,8 @@ struct signal_struct {
 };
 
 struct task_struct {
+	unsigned int flags;
+	struct list_head tasks;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -240,6 +255,10 @@ struct pt_regs___arm {
 	__u64 regs[31];
 	__u64 orig_x0;
 	__s32 syscallno;
+};
+
+struct bpf_array {
+	void *pptrs[1];
 };
 
 struct selinux_audit_data {

@@ -5,31 +5,18 @@
  * right after each other. A victim that is marked without that signal was dying anyway.
  */
 #pragma once
+#include "scene.h"
 
 /* A counter is charged in batches of this many pages (MEMCG_CHARGE_BATCH), so the
  * level that ran out can stand that much below its limit. */
 #define BATCH 64
 
-enum { FILE_PAGES, ANON_PAGES, SWAP_ENTRIES, SHMEM_PAGES };
-
-#define OLD_PAGES(mm, i) BPF_CORE_READ((struct mm_struct___old *)(mm), rss_stat.count[i].counter)
-#define NEW_PAGES(mm, i) BPF_CORE_READ(mm, rss_stat[i].count)
-/* i must be constant: a relocated access with a variable index reads the wrong place. */
-#define PAGES(mm, i) (old ? OLD_PAGES(mm, i) : NEW_PAGES(mm, i))
-
-static __always_inline __u64 positive(__s64 n)
+static __always_inline void pages(struct walk *w, struct oom *o, struct mm_struct *mm)
 {
-	return n < 0 ? 0 : n;
-}
-
-static __always_inline void pages(struct oom *o, struct mm_struct *mm)
-{
-	bool old = bpf_core_field_exists(struct mm_struct___old, rss_stat.count);
-
-	o->file = positive(PAGES(mm, FILE_PAGES));
-	o->anon = positive(PAGES(mm, ANON_PAGES));
-	o->swapped = positive(PAGES(mm, SWAP_ENTRIES));
-	o->shmem = positive(PAGES(mm, SHMEM_PAGES));
+	o->file = PAGES(mm, FILE_PAGES);
+	o->anon = PAGES(mm, ANON_PAGES);
+	o->swapped = PAGES(mm, SWAP_ENTRIES);
+	o->shmem = PAGES(mm, SHMEM_PAGES);
 }
 
 /* below is verified once, on its own, because it is global; inlined it would be for each
@@ -97,6 +84,7 @@ static __always_inline bool locked(struct mem_cgroup *m)
 struct search {
 	__u64 css, asker;
 	__u64 marked;
+	__u64 ran_out;
 	__u32 level, marked_level;
 	__u32 found;
 };
@@ -122,6 +110,7 @@ __noinline int step(struct search *s, struct record *r)
 	how = inside || !s->found ? full((__u64)css) : 0;
 	if (how) {
 		describe_level(r, (struct mem_cgroup *)css, s->level);
+		s->ran_out = s->css;
 		if (how == FULL_WITH_SWAP)
 			r->flags |= FLAG_SWAP;
 		s->found = 1;
@@ -142,8 +131,8 @@ __noinline int step(struct search *s, struct record *r)
 
 /* which finds the level that ran out: the first ancestor that is full and has the
  * task that asked for memory below it; else the highest that is marked by the kill;
- * else the first that is full. */
-static __always_inline void which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
+ * else the first that is full. It returns its address; 0: none. */
+static __always_inline __u64 which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
 {
 	struct search s = { .css = (__u64)css, .asker = (__u64)asker, .level = LEVEL_BELOW };
 	int i;
@@ -154,17 +143,40 @@ static __always_inline void which(struct record *r, struct cgroup_subsys_state *
 	if (s.marked) {
 		describe_level(r, (struct mem_cgroup *)s.marked, s.marked_level);
 		r->flags &= ~FLAG_OUTSIDE;
+		s.ran_out = s.marked;
 	}
+	return s.ran_out;
+}
+
+/* tell_kill is remember and emit for a kill, whose scene goes the same way. */
+static __always_inline void tell_kill(struct site *here, struct record *r)
+{
+	struct last_key key = { .cgroup = r->cgroup, .kind = r->kind };
+
+	if (bpf_map_update_elem(&scenes, &key, &here->kill.scene, BPF_ANY))
+		count_lost(0);
+	if (r->flags & FLAG_INIT) {
+		key.init = 1;
+		if (bpf_map_update_elem(&scenes, &key, &here->kill.scene, BPF_ANY))
+			count_lost(0);
+	}
+	remember(r);
+	bpf_probe_read_kernel(&here->kill.record, sizeof(here->kill.record), r);
+	if (bpf_ringbuf_output(&events, &here->kill, sizeof(here->kill), 0))
+		count_lost(r->kind);
 }
 
 static __always_inline int victim(struct task_struct *t, bool dying)
 {
 	struct cgroup_subsys_state *css = memory_css(t);
 	struct task_struct *asker = (struct task_struct *)bpf_get_current_task();
+	struct setting *places;
 	struct container *c;
 	struct mm_struct *mm;
 	struct record *r;
-	__u64 id = 0;
+	struct site *here;
+	__u64 id = 0, level;
+	__u32 zero = 0;
 
 	c = find_below(css, &id);
 	if (!c)
@@ -178,15 +190,24 @@ static __always_inline int victim(struct task_struct *t, bool dying)
 		__sync_fetch_and_add(&c->oom_kills, 1);
 	r->oom.kills = c->oom_kills;
 	r->oom.score_adj = BPF_CORE_READ(t, signal, oom_score_adj);
+	here = bpf_map_lookup_elem(&site, &zero);
+	if (!here)
+		return 0;
+	places = bpf_map_lookup_elem(&settings, &zero);
+	if (places)
+		learn_cpus(&here->walk, places->cpus);
 	mm = BPF_CORE_READ(t, mm);
 	if (mm)
-		pages(&r->oom, mm);
+		pages(&here->walk, &r->oom, mm);
 	describe(&r->oom.trigger, asker);
-	which(r, css, memory_css(asker));
+	level = which(r, css, memory_css(asker));
 	/* A dying task's other threads are marked, too: that must not cover the kill. */
-	if (!dying)
-		remember(r);
-	emit(r);
+	if (dying) {
+		emit(r);
+		return 0;
+	}
+	take(here, r, (__u64)css, level);
+	tell_kill(here, r);
 	return 0;
 }
 
@@ -204,7 +225,7 @@ SEC("tp_btf/mark_victim")
 int BPF_PROG(mark_victim, struct task_struct *t)
 {
 	struct killed *k = noted();
-	struct settings *s;
+	struct setting *s;
 	__u32 zero = 0;
 	bool dying = 0;
 

@@ -19,6 +19,12 @@ char __license[] SEC("license") = "Dual BSD/GPL";
 // The generator takes its Go types from here.
 const struct record *unused_record __attribute__((unused));
 const struct container *unused_container __attribute__((unused));
+const struct kill *unused_kill __attribute__((unused));
+const struct scene *unused_scene __attribute__((unused));
+const struct setting *unused_setting __attribute__((unused));
+const enum bounds unused_bounds __attribute__((unused));
+const enum stat unused_stat __attribute__((unused));
+const enum scene_flag unused_scene_flag __attribute__((unused));
 const struct last_key *unused_last_key __attribute__((unused));
 const enum kind unused_kind __attribute__((unused));
 const enum flag unused_flag __attribute__((unused));

@@ -67,6 +67,68 @@ struct oom {
 	__s32 score_adj;
 	/* How many processes of the container the OOM killer has killed, this included. */
 	__u64 kills;
+	/* Which scene belongs to it; 0: none. */
+	__u64 taken;
+};
+
+enum bounds {
+	/* The largest processes that a scene holds. */
+	LARGEST = 5,
+	/* Levels of cgroups that it holds, the victim's own first; the root is not among them. */
+	LEVELS = 10,
+};
+
+struct process {
+	__u32 tgid;
+	__u32 ns_tgid;
+	__u32 uid;
+	__s32 score_adj;
+	__u64 cgroup;
+	__u64 anon;
+	__u64 file;
+	__u64 shmem;
+	__u64 swapped;
+	__u8 comm[16];
+};
+
+struct level_use {
+	__u64 cgroup;
+	__u64 usage;
+	__u64 limit;
+	__u64 swap_usage;
+	__u64 swap_limit;
+};
+
+/* What of a level's memory is what, as the kernel keeps it: in pages, slabs in bytes. */
+enum stat {
+	STAT_ANON,
+	STAT_FILE, /* shared memory included */
+	STAT_SHMEM,
+	STAT_KERNEL, /* slabs included */
+	STAT_SLAB_RECLAIMABLE,
+	STAT_SLAB_UNRECLAIMABLE,
+	STAT_SOCK,
+	STATS,
+};
+
+enum scene_flag {
+	/* There are more processes than were looked at. */
+	SCENE_CUT = 1,
+	/* The kernel's places of the stats are known. */
+	SCENE_STATS = 2,
+};
+
+/* How it was at the kill: of the level that ran out, or of the node if none did. */
+struct scene {
+	__u64 taken;
+	/* Processes of the level that were found, and those that were looked at for it. */
+	__u32 processes;
+	__u32 looked;
+	__u32 flags;
+	__u32 levels;
+	struct process largest[LARGEST];
+	struct level_use level[LEVELS];
+	__s64 stats[STATS];
 };
 
 struct exec {
@@ -119,9 +181,19 @@ struct last_key {
 	__u32 init;
 };
 
-struct settings {
+/* An OOM kill as it is told. */
+struct kill {
+	struct record record;
+	struct scene scene;
+};
+
+struct setting {
 	/* The signal program is attached, so mark_victim may rely on its notes. */
 	__u32 signals;
+	/* CPUs that there may be; 0: too many, or not known. */
+	__u32 cpus;
+	/* The place of each stat in memcg_vmstats.state, plus one; all 0: not known. */
+	__u32 stats[STATS];
 };
 
 /* What the signal program saw last on this CPU: a SIGKILL from the kernel itself. */
@@ -163,7 +235,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct settings);
+	__type(value, struct setting);
 } settings SEC(".maps");
 
 struct {

@@ -281,6 +281,7 @@ func TestOOMVerdictMatrix(t *testing.T) {
 			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || big && k.Anon == 0 || k.Likely {
 				t.Errorf("kill on record: %+v", k)
 			}
+			checkScene(t, k, id)
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
 		})
 	}
@@ -307,6 +308,15 @@ func TestOOMVerdictMatrix(t *testing.T) {
 		}
 		if k := m.waitKills(victim, 1)[0]; k.Level != "pod" || k.Trigger.PID != trigger {
 			t.Errorf("triggered by %d: %+v", trigger, k)
+		} else {
+			checkScene(t, k, victim)
+			of := map[int]pod.ID{}
+			for _, h := range k.Scene.Largest {
+				of[h.PID] = h.Container
+			}
+			if of[k.Victim.PID] != pod.ID(victim) || of[trigger] != pod.ID(sibling) {
+				t.Errorf("containers of the largest: %v", of)
+			}
 		}
 		// The kernel may find that it needs both; then that is the sibling's own end.
 		if m.heldOrExited(sibling, p, greedy) {
@@ -440,6 +450,8 @@ func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
 		}
 		if k := n.waitKills(id, 1); len(k) != 1 || k[0].Init != (id == victim) {
 			t.Errorf("%s: kills %+v", s.Metadata.Name, k)
+		} else {
+			checkScene(t, k[0], id)
 		}
 	}
 	if s := harness.Must(n.cri.Status(n.ctx, parent))(t); !strings.Contains(s.Message, "on the host (pid "+strconv.Itoa(os.Getpid())) {
