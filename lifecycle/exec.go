@@ -85,6 +85,9 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 	if code, cause := notExecuted(err); cause != "" {
 		return code, tellCause(req, cause)
 	}
+	if err != nil && !alive(c.Init) {
+		return 0, fmt.Errorf("exec in %s: %w: it has ended meanwhile: %w", c.ID.Short(), pod.ErrState, launchError(err))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("exec in %s: %w", c.ID.Short(), launchError(err))
 	}

@@ -50,7 +50,9 @@ func (m *Manager) writeSandboxFiles(sb pod.Sandbox) error {
 		if !filepath.IsAbs(logs) || filepath.Clean(logs) != strings.TrimSuffix(logs, "/") {
 			return fmt.Errorf("%w: log_directory %q is not a clean absolute path", pod.ErrInvalid, logs)
 		}
-		if err := os.MkdirAll(logs, 0o755); err != nil {
+		if err := os.MkdirAll(logs, 0o755); cannotBe(err) {
+			return fmt.Errorf("%w: log_directory %.200q: %w", pod.ErrInvalid, logs, rootCause(err))
+		} else if err != nil {
 			return fmt.Errorf("make log directory: %w", err)
 		}
 	}
@@ -67,6 +69,32 @@ func (m *Manager) writeSandboxFiles(sb pod.Sandbox) error {
 	}
 	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount shm: %w", err)
+	}
+	return nil
+}
+
+// cannotBe says whether a path is refused for what it is: trying again will not help.
+func cannotBe(err error) bool {
+	return errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EINVAL)
+}
+
+// makeLogPlace makes the directories between the pod's log directory and the container's
+// log: kubelet has made them, other clients rely on the runtime. Links do not lead out.
+func makeLogPlace(directory, file string) error {
+	if file == "" {
+		return nil
+	}
+	below, err := filepath.Rel(directory, filepath.Dir(file))
+	if err != nil || below == "." {
+		return err
+	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return fmt.Errorf("open log directory: %w", err)
+	}
+	defer root.Close()
+	if err := root.MkdirAll(below, 0o755); err != nil {
+		return fmt.Errorf("%w: log_path %.200q: %w", pod.ErrInvalid, file, rootCause(err))
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type plan struct {
 
 // resolve looks up what does not need the root file system: handler, mount
 // sources, seccomp profile, devices, paths. Nothing exists yet that a failure
-// would leave behind.
+// would leave behind, but for the log's directories, which are kubelet's to remove.
 func (p *plan) resolve(ctx context.Context) (err error) {
 	m, sb, c := p.manager, p.sandbox, p.container
 	if p.handler, err = m.config.handler(c.Handler); err != nil {
@@ -52,6 +52,9 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	}
 	c.Image = pod.ImageRef{ID: p.image.ID, User: c.Config.GetImage().GetUserSpecifiedImage(), Digest: repoDigest(p.image)}
 	if c.LogPath, err = logPath(sb.Config.GetLogDirectory(), c.Config.GetLogPath()); err != nil {
+		return err
+	}
+	if err := makeLogPlace(sb.Config.GetLogDirectory(), c.LogPath); err != nil {
 		return err
 	}
 	if _, err = m.observeOptions(sb, *c); err != nil {
@@ -118,6 +121,9 @@ func logPath(dir, name string) (string, error) {
 	}
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("%w: log_path %q leaves the log directory", pod.ErrInvalid, name)
+	}
+	if filepath.Clean(name) == "." || strings.HasSuffix(name, "/") {
+		return "", fmt.Errorf("%w: log_path %q is no file's", pod.ErrInvalid, name)
 	}
 	return filepath.Join(dir, name), nil
 }

@@ -13,6 +13,9 @@ import (
 // runtime's own init does not live until the program's first instruction.
 const DefaultMinMemory = 12 << 20
 
+// maxCPUShares is the kernel's highest (MAX_SHARES of kernel/sched), and kubelet's.
+const maxCPUShares = 1 << 18
+
 // Bounds of the kernel's CPU bandwidth control in microseconds.
 const (
 	minCPUQuota  = 1000
@@ -77,8 +80,8 @@ func cpuResources(request *runtime.LinuxContainerResources) (*specs.LinuxCPU, er
 		cpu.Quota = &quota
 	}
 	if shares != 0 {
-		if shares < 0 {
-			return nil, invalid("cpu_shares: %d is negative", shares)
+		if shares < 0 || shares > maxCPUShares {
+			return nil, invalid("cpu_shares: %d is not between 0 and %d", shares, maxCPUShares)
 		}
 		s := max(uint64(shares), 2) // the kernel's lowest
 		cpu.Shares = &s

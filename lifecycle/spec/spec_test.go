@@ -253,6 +253,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		"short period":      {res(func(r *limits) { r.CpuPeriod = 10 }), "cpu_period: 10", nil},
 		"short quota":       {res(func(r *limits) { r.CpuQuota = 10 }), "cpu_quota: 10", nil},
 		"negative shares":   {res(func(r *limits) { r.CpuShares = -1 }), "cpu_shares: -1", nil},
+		"too many shares":   {res(func(r *limits) { r.CpuShares = 1<<18 + 1 }), "cpu_shares: 262145", nil},
 		"cpuset":            {res(func(r *limits) { r.CpusetCpus = "0-" }), `"0-"`, nil},
 		"cpuset backwards":  {res(func(r *limits) { r.CpusetMems = "3-1" }), `"3-1"`, nil},
 		"oom_score_adj":     {res(func(r *limits) { r.OomScoreAdj = 1001 }), "1001", nil},

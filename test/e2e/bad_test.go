@@ -66,8 +66,10 @@ func TestContainerThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 		"variable that is not UTF-8": {func(c *runtime.ContainerConfig) {
 			c.Envs = []*runtime.KeyValue{{Key: "BYTES", Value: []byte("a\xff")}}
 		}, codes.InvalidArgument, "BYTES"},
-		"log path that climbs out": {func(c *runtime.ContainerConfig) { c.LogPath = "../../../etc/x.log" }, codes.InvalidArgument, "../../../etc/x.log"},
-		"no metadata":              {func(c *runtime.ContainerConfig) { c.Metadata = nil }, codes.InvalidArgument, "metadata"},
+		"log path that climbs out":  {func(c *runtime.ContainerConfig) { c.LogPath = "../../../etc/x.log" }, codes.InvalidArgument, "../../../etc/x.log"},
+		"log path that is no file":  {func(c *runtime.ContainerConfig) { c.LogPath = "." }, codes.InvalidArgument, "log_path"},
+		"log path that is too long": {func(c *runtime.ContainerConfig) { c.LogPath = strings.Repeat("d", 256) + "/x.log" }, codes.InvalidArgument, "log_path"},
+		"no metadata":               {func(c *runtime.ContainerConfig) { c.Metadata = nil }, codes.InvalidArgument, "metadata"},
 		"privileged in an ordinary pod": {func(c *runtime.ContainerConfig) { c.Linux.SecurityContext.Privileged = true },
 			codes.InvalidArgument, "privileged"},
 	} {
@@ -119,7 +121,8 @@ func TestSandboxThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 			p.Linux.SecurityContext.NamespaceOptions.Network = runtime.NamespaceMode_NODE
 			p.Linux.Sysctls = map[string]string{"net.ipv4.ip_forward": "0"}
 		}, "", "net.ipv4.ip_forward"},
-		"hostname of 65 letters": {func(p *runtime.PodSandboxConfig) { p.Hostname = strings.Repeat("h", 65) }, "", "hostname"},
+		"log directory that is too long": {func(p *runtime.PodSandboxConfig) { p.LogDirectory += "/" + strings.Repeat("d", 256) }, "", "log_directory"},
+		"hostname of 65 letters":         {func(p *runtime.PodSandboxConfig) { p.Hostname = strings.Repeat("h", 65) }, "", "hostname"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := n.Pod("bad")
