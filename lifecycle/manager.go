@@ -106,6 +106,7 @@ type Manager struct {
 	trust      trust
 	enterer    *client.Enterer // nil without its program: the launcher does all exec sessions
 	ports      hostPorts
+	podCgroups podCgroups
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc

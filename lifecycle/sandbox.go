@@ -86,8 +86,7 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 	var e *sandboxEntry
 	if err := op.step(ctx, "record", func(context.Context) error {
 		sb.CgroupParent = m.host.podCgroup(sb)
-		_, err := m.cgroups.ID(m.cgroups.PodPath(sb.CgroupParent))
-		sb.OwnCgroup = errors.Is(err, pod.ErrNotFound) // on record before it is made
+		sb.OwnCgroup = m.ownsCgroup(sb) // on record before it is made
 		if err := m.labelSandbox(&sb); err != nil {
 			return err
 		}
@@ -115,7 +114,8 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 
 	op.enter("cgroup")
 	undo.add("cgroup", func(ctx context.Context) error { return m.removePodCgroup(ctx, sb) })
-	if sb.OwnCgroup, err = m.createPodCgroup(ctx, sb); err != nil {
+	made, err := m.createPodCgroup(ctx, sb)
+	if sb.OwnCgroup = made || m.sharesCgroup(sb); err != nil {
 		return err
 	}
 

@@ -43,25 +43,6 @@ func (m *Manager) collectNetwork(ctx context.Context) {
 	}
 }
 
-// createPodCgroup makes the pod's cgroup when kubelet has not made it.
-func (m *Manager) createPodCgroup(ctx context.Context, sb pod.Sandbox) (made bool, err error) {
-	limits, err := m.host.limits(podResources(sb))
-	if err != nil {
-		return false, err
-	}
-	return m.cgroups.CreatePod(ctx, sb.CgroupParent, limits)
-}
-
-// removePodCgroup removes the pod's cgroup if it is our own.
-func (m *Manager) removePodCgroup(_ context.Context, sb pod.Sandbox) error {
-	path := m.cgroups.PodPath(sb.CgroupParent)
-	if !sb.OwnCgroup {
-		m.cgroups.Forget(path)
-		return nil
-	}
-	return ignoreGone(m.cgroups.Remove(path))
-}
-
 func podResources(sb pod.Sandbox) *pod.Resources {
 	return wrap(sb.Config.GetLinux().GetResources())
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ func TestPodSeesWhatItsFieldsAskFor(t *testing.T) {
 	c := harness.Container(pod, "c", n.image, "/bin/sh", "-c",
 		"hostname; cat /etc/resolv.conf /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced; exec sleep 1000")
 	c.Metadata.Attempt = 2
+	c.LogPath = "c/2.log" // below a directory that only kubelet would have made
 	c.Annotations = map[string]string{"container-note": "kept"}
 	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
 	n.stdout(pod, c, "named.here\nsearch a.test b.test\nnameserver 10.1.2.3\noptions ndots:5\n77\n1\n")
@@ -71,6 +73,34 @@ func TestPodSeesWhatItsFieldsAskFor(t *testing.T) {
 		t.Errorf("after an update and a restart: %+v", info)
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
+
+// Clients that make no cgroups may name one for several pods. It is there until the last
+// of them is gone, and the first one's removal neither waits for the others nor harms them.
+func TestPodsOfOneCgroupHaveItToTheEnd(t *testing.T) {
+	n := start(t, harness.Options{})
+	var sandboxes []string
+	var last string
+	shared := ""
+	for i := range 3 {
+		pod := n.HostPod(fmt.Sprint("shares", i))
+		if shared == "" {
+			shared = pod.Linux.CgroupParent
+		}
+		pod.Linux.CgroupParent = shared
+		sandboxes = append(sandboxes, harness.Must(n.cri.RunPod(n.ctx, pod))(t))
+		last, _ = n.run(sandboxes[i], pod, "c", "/bin/sleep", "1000")
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandboxes[0])) // the one that made it
+	if out := harness.Must(n.cri.Exec(n.ctx, last, 60, "echo", "here"))(t); string(out.Stdout) != "here\n" {
+		t.Errorf("the last pod's container: %q, %s", out.Stdout, out.Stderr)
+	}
+	errs := make(chan error)
+	for _, sandbox := range sandboxes[1:] { // at one time
+		go func() { errs <- n.cri.RemovePod(n.ctx, sandbox) }()
+	}
+	n.must(errors.Join(<-errs, <-errs))
 	n.nothingLeft()
 }
 
