@@ -15,6 +15,9 @@ var podStart = Dashboard{
 		{Title: "Steps", Height: 10, Panels: []Panel{
 			{Title: "Sandbox: time in each step", Unit: "s", Stack: true, Description: "Seconds per second that are spent in a step: what to make faster first.", Queries: []Query{spent("vitrine_sandbox_phase_duration_seconds", "phase")}},
 			{Title: "Container: time in each step", Unit: "s", Stack: true, Description: "The same for containers. Steps contain steps: lifecycle.create_container is the sum of most.", Queries: []Query{spent("vitrine_container_phase_duration_seconds", "phase")}},
+			{Title: "Pod and container, p99, by runtime handler", Unit: "s", Description: "Making a pod and making a container, as each handler does it; the default one has no name.", Queries: []Query{
+				byHandler("vitrine_sandbox_phase_duration_seconds", "lifecycle.run_sandbox", "pod"),
+				byHandler("vitrine_container_phase_duration_seconds", "lifecycle.create_container", "container")}},
 		}},
 		{Title: "Others' programs", Panels: []Panel{
 			{Title: "CNI plugins, p99", Unit: "s", Description: "Each execution, by plugin.", Queries: []Query{quantile(0.99, "vitrine_cni_plugin_duration_seconds", "plugin", `command="ADD"`)}},
@@ -48,6 +51,8 @@ var imagePulls = Dashboard{
 		{Title: "Disk", Panels: []Panel{
 			{Title: "Images", Unit: "short", Description: "In the store.", Queries: []Query{total("vitrine_images", "")}},
 			{Title: "Bytes in use", Unit: "bytes", Stack: true, Description: "By what they are for.", Queries: []Query{{Expr: `sum by (kind) (vitrine_storage_bytes{` + on + `})`, Legend: "{{kind}}"}}},
+			{Title: "Bytes given back per second", Unit: "Bps", Stack: true, Description: "Layers of images, and what containers wrote, when they were removed.", Queries: []Query{rate("vitrine_gc_removed_bytes_total", "kind")}},
+			{Title: "Repaired after an unclean end, per day", Unit: "short", Stack: true, Description: "Layers and records that were taken out of the store because they may be damaged. More than after power cuts: the disk.", Queries: []Query{{Expr: `sum by (kind) (increase(vitrine_storage_repair_total{` + on + `}[1d]))`, Legend: "{{kind}}"}}},
 		}},
 	},
 }
@@ -110,6 +115,7 @@ var logsAndMonitors = Dashboard{
 		}},
 		{Title: "Execs and ends", Panels: []Panel{
 			{Title: "Execs, p99", Unit: "s", Description: "Probes are execs too.", Queries: []Query{quantile(0.99, "vitrine_exec_duration_seconds", "kind", "")}},
+			{Title: "Execs: time in each step", Unit: "s", Stack: true, Description: "What a probe costs beside its own command: describing and executing it, and waiting for the rest of its output.", Queries: []Query{spent("vitrine_exec_phase_duration_seconds", "phase")}},
 			{Title: "Ends per second, by who wanted it", Unit: "ops", Stack: true, Description: "Self, kubelet or kernel.", Queries: []Query{rate("vitrine_container_exits_total", "initiator")}},
 			{Title: "Age at the end", Unit: "s", Description: "Containers that live for seconds are in a crash loop, or are jobs.", Queries: spread("vitrine_container_lifetime_seconds", "")},
 		}},
@@ -136,6 +142,13 @@ var telemetryHealth = Dashboard{
 			{Title: "Traces kept", Unit: "short", Stack: true, Description: "On the node.", Queries: []Query{{Expr: `sum by (class) (vitrine_telemetry_trace_store_traces{` + on + `})`, Legend: "{{class}}"}}},
 		}},
 	},
+}
+
+// byHandler is the slow case of a step for each runtime handler.
+func byHandler(family, phase, what string) Query {
+	q := quantile(0.99, family, "handler", `phase="`+phase+`"`)
+	q.Legend = what + " {{handler}}"
+	return q
 }
 
 // spread is the median, the 95th and the 99th percentile of all of a family, or of

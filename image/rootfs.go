@@ -191,9 +191,11 @@ func (s *Store) RemoveRootfs(ctx context.Context, id string) (err error) {
 	if err := checkRootfsID(id); err != nil {
 		return err
 	}
+	freed := s.rootfs.bytes(id)
 	if err := s.removeRootfs(id); err != nil {
 		return fmt.Errorf("remove root file system %s: %w", id, err)
 	}
+	span.Set(telemetry.KeyFreedBytes.Int64(int64(freed)))
 	return nil
 }
 

@@ -100,6 +100,16 @@ func (t *rootfsTable) claimForRemoval(image string) (release func(), err error) 
 	}, nil
 }
 
+// bytes are those of a writable layer when it was last measured, 0 before that.
+func (t *rootfsTable) bytes(id string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[id]; e != nil {
+		return e.usage.Bytes
+	}
+	return 0
+}
+
 func (t *rootfsTable) sum() Usage {
 	t.mu.Lock()
 	defer t.mu.Unlock()

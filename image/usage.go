@@ -72,17 +72,19 @@ func (b *usageBook) known(layer string) bool {
 	return known
 }
 
-// keep forgets every layer that present does not name.
-func (b *usageBook) keep(present map[string]bool) {
+// keep forgets every layer that present does not name, and returns their bytes.
+func (b *usageBook) keep(present map[string]bool) (freed uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, u := range b.layers {
 		if !present[id] {
 			b.total.Bytes -= u.Bytes
 			b.total.Inodes -= u.Inodes
+			freed += u.Bytes
 			delete(b.layers, id)
 		}
 	}
+	return freed
 }
 
 func (s *Store) layerDir(id string) string { return filepath.Join(s.config.Root, "overlay", id) }
@@ -137,7 +139,7 @@ func (s *Store) settleUsage(ctx context.Context) (err error) {
 			s.usage.set(layer.ID, Usage{Bytes: uint64(max(layer.UncompressedSize, 0))})
 		}
 	}
-	s.usage.keep(present)
+	span.Set(telemetry.KeyFreedBytes.Int64(int64(s.usage.keep(present))))
 	return nil
 }
 

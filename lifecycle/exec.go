@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,8 +93,7 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 		return 0, fmt.Errorf("exec in %s: %w", c.ID.Short(), launchError(err))
 	}
 	defer session.Close()
-	op.enter("run")
-	return m.run(ctx, session, req.Streams)
+	return m.run(ctx, op, session, req.Streams)
 }
 
 // notExecuted is the exit code of a command that could not be executed, with the cause;
@@ -128,9 +128,12 @@ func tellCause(req ExecRequest, cause string) error {
 }
 
 // run moves the streams until the session ends.
-func (m *Manager) run(ctx context.Context, session *client.Session, streams Streams) (int32, error) {
+func (m *Manager) run(ctx context.Context, op *operation, session *client.Session, streams Streams) (code int32, err error) {
 	output := connect(session, streams)
-	code, err := session.Wait(ctx)
+	err = op.step(ctx, "run", func(ctx context.Context) (err error) {
+		code, err = session.Wait(ctx)
+		return err
+	})
 	if ctx.Err() != nil {
 		kill, cancel := m.detached(ctx, killBound)
 		defer cancel()
@@ -139,8 +142,11 @@ func (m *Manager) run(ctx context.Context, session *client.Session, streams Stre
 		output.Wait()
 		return 0, fmt.Errorf("exec: %w: %w", pod.ErrDeadline, err)
 	}
-	output.Wait()
-	return code, err
+	drained := op.step(ctx, "drain", func(context.Context) error {
+		output.Wait()
+		return nil
+	})
+	return code, cmp.Or(err, drained)
 }
 
 // connect starts the copying between a session and the caller's streams. The

@@ -22,7 +22,8 @@ const (
 	// KeyImageName is the image as the pod's author wrote it, KeyImageID its config digest.
 	KeyImageName = attribute.Key("container.image.name")
 	KeyImageID   = attribute.Key("container.image.id")
-	// KeyHandler is the runtime handler; it becomes a metric label, bounded.
+	// KeyHandler is the runtime handler, unless it is the default one; it becomes a metric
+	// label, bounded.
 	KeyHandler = attribute.Key("vitrine.runtime.handler")
 	// KeyCNIPlugin and KeyCNICommand are on network.cni spans.
 	KeyCNIPlugin  = attribute.Key("vitrine.cni.plugin")
@@ -35,6 +36,10 @@ const (
 	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")
 	// KeyImageCachedBytes is how much of an image a step need not move: it was there.
 	KeyImageCachedBytes = attribute.Key("vitrine.image.cached_bytes")
+	// KeyImageForeign is the platform of a pulled image that is not this node's.
+	KeyImageForeign = attribute.Key("vitrine.image.foreign")
+	// KeyFreedBytes is how much disk space a step gave back, as it was last measured.
+	KeyFreedBytes = attribute.Key("vitrine.storage.freed_bytes")
 	// KeyLinkKind says on a link what the other span is: create, start, stop, previous.
 	KeyLinkKind = attribute.Key("vitrine.link.kind")
 	// KeyExitCode is a process's exit status (semconv process.exit.code).
@@ -57,6 +62,7 @@ func SandboxAttributes(s pod.Sandbox) []attribute.KeyValue {
 		KeyNamespace.String(m.GetNamespace()),
 		KeyPodName.String(m.GetName()),
 		KeyPodUID.String(m.GetUid()),
+		KeyHandler.String(s.Handler),
 	)
 }
 

@@ -74,11 +74,12 @@ var pullBuckets = []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 1
 
 // Label values that several instruments share.
 var (
-	outcomes = Label{Name: "outcome", Values: []string{"ok", "error", "cancel"}}
-	handlers = Label{Name: "handler", Max: 10}
-	methods  = Label{Name: "method", Max: 64}
-	streams  = Label{Name: "stream", Values: []string{"stdout", "stderr", "mixed"}}
-	signals  = Label{Name: "signal", Values: []string{"traces", "logs", "metrics"}}
+	outcomes     = Label{Name: "outcome", Values: []string{"ok", "error", "cancel"}}
+	handlerNames = Label{Name: "handler", Max: 10}
+	methods      = Label{Name: "method", Max: 64}
+	streams      = Label{Name: "stream", Values: []string{"stdout", "stderr", "mixed"}}
+	storageKinds = Label{Name: "kind", Values: []string{"layer", "rw"}} // of images and of containers
+	signals      = Label{Name: "signal", Values: []string{"traces", "logs", "metrics"}}
 )
 
 // criMethods are the methods of CRI. A family that lists them has each from 0 on, so
@@ -96,11 +97,11 @@ func criMethods() (names []string) {
 	return names
 }
 
-// phases are sources whose label phase is the span's name.
+// phases are sources whose label phase is the span's name, and handler that of its pod.
 func phases(spans ...string) []Source {
 	sources := make([]Source, 0, len(spans))
 	for _, span := range spans {
-		sources = append(sources, Source{Span: span, From: map[string]string{"phase": "name"}})
+		sources = append(sources, Source{Span: span, From: map[string]string{"phase": "name", "handler": string(KeyHandler)}})
 	}
 	return sources
 }
@@ -116,7 +117,7 @@ var (
 		Labels: []Label{methods, {Name: "code", Values: []string{
 			"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 			"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-			"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}}, handlers},
+			"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}}, handlerNames},
 		Spans: []Source{{Span: "rpc", From: map[string]string{
 			"method": "rpc.method", "code": "rpc.response.status_code", "handler": string(KeyHandler)}}},
 	}
@@ -138,14 +139,14 @@ var (
 	sandboxPhase = &Instrument{
 		Name: "sandbox_phase_duration_seconds", Unit: "seconds", Kind: Histogram,
 		Help:   "Time of the steps of making, stopping and removing pod sandboxes.",
-		Labels: []Label{{Name: "phase", Max: 40}, outcomes},
+		Labels: []Label{{Name: "phase", Max: 40}, outcomes, handlerNames},
 		Spans: phases("network.*", "lifecycle.run_sandbox", "lifecycle.stop_sandbox", "lifecycle.remove_sandbox",
 			"lifecycle.clear_sandbox", "lifecycle.ports", "lifecycle.files", "lifecycle.init", "lifecycle.ready", "lifecycle.stopped"),
 	}
 	containerPhase = &Instrument{
 		Name: "container_phase_duration_seconds", Unit: "seconds", Kind: Histogram,
 		Help:   "Time of the steps of making, starting, stopping and removing containers.",
-		Labels: []Label{{Name: "phase", Max: 60}, outcomes},
+		Labels: []Label{{Name: "phase", Max: 60}, outcomes, handlerNames},
 		Spans: phases("lifecycle.create_container", "lifecycle.start_container", "lifecycle.stop_container",
 			"lifecycle.remove_container", "lifecycle.clear_container", "lifecycle.update_resources",
 			"lifecycle.resolve", "lifecycle.record", "lifecycle.spec", "lifecycle.bundle", "lifecycle.observe", "lifecycle.created",
@@ -157,7 +158,7 @@ var (
 	}
 	containerStartLatency = &Instrument{
 		Name: "container_created_to_started_seconds", Unit: "seconds", Kind: Histogram,
-		Help: "Time from a container's creation to the execution of its program.", Labels: []Label{handlers},
+		Help: "Time from a container's creation to the execution of its program.", Labels: []Label{handlerNames},
 	}
 	cniPlugin = &Instrument{
 		Name: "cni_plugin_duration_seconds", Unit: "seconds", Kind: Histogram,
@@ -276,6 +277,17 @@ var (
 			{Span: "cri.portforward", Set: map[string]string{"kind": "portforward"}},
 		},
 	}
+	execPhase = &Instrument{
+		Name: "exec_phase_duration_seconds", Unit: "seconds", Kind: Histogram,
+		Help:   "Time of the steps of commands in containers: describing the process, executing it, until it ends, and until the rest of its output has been read.",
+		Labels: []Label{{Name: "phase", Values: []string{"process", "execute", "run", "drain"}}, outcomes},
+		Spans: []Source{
+			{Span: "lifecycle.process", Set: map[string]string{"phase": "process"}},
+			{Span: "monitor.exec", Set: map[string]string{"phase": "execute"}},
+			{Span: "lifecycle.run", Set: map[string]string{"phase": "run"}},
+			{Span: "lifecycle.drain", Set: map[string]string{"phase": "drain"}},
+		},
+	}
 
 	logBytes = &Instrument{
 		Name: "log_bytes_total", Unit: "bytes", Kind: Counter, Labels: []Label{streams},
@@ -308,7 +320,24 @@ var (
 	}
 	storageBytes = &Instrument{
 		Name: "storage_bytes", Unit: "bytes", Kind: Gauge, Help: "Disk space in use.",
-		Labels: []Label{{Name: "kind", Values: []string{"image", "layer", "rw", "log", "checkpoint"}}},
+		Labels: []Label{storageKinds},
+	}
+	storageRepairs = &Instrument{
+		Name: "storage_repair_total", Kind: Counter,
+		Help:   "What was taken out of the image store when the daemon started, because an end in the middle of writing may have damaged it: layers, and records that do not fit what is there. The next pull fetches it anew.",
+		Labels: []Label{{Name: "kind", Values: []string{"layer", "record"}}},
+		Spans: []Source{
+			{Span: "image.repair", Set: map[string]string{"kind": "layer"}, Value: "vitrine.image.layers_removed"},
+			{Span: "image.repair", Set: map[string]string{"kind": "record"}, Value: "vitrine.image.problems"},
+		},
+	}
+	gcRemoved = &Instrument{
+		Name: "gc_removed_bytes_total", Unit: "bytes", Kind: Counter, Help: "Disk space given back, as it was last measured.",
+		Labels: []Label{storageKinds},
+		Spans: []Source{
+			{Span: "image.usage", Set: map[string]string{"kind": "layer"}, Value: string(KeyFreedBytes)},
+			{Span: "image.rootfs.remove", Set: map[string]string{"kind": "rw"}, Value: string(KeyFreedBytes)},
+		},
 	}
 	networkReady = &Instrument{
 		Name: "network_ready", Kind: Gauge, Help: "1 when pods can be given a network.",
@@ -378,7 +407,7 @@ var (
 	}
 	runtimeInfo = &Instrument{
 		Name: "runtime_info", Kind: Gauge, Help: "1 for each runtime handler.",
-		Labels: []Label{handlers, {Name: "version", Max: 10}},
+		Labels: []Label{handlerNames, {Name: "version", Max: 10}},
 	}
 	configReloadOK = &Instrument{
 		Name: "config_last_reload_successful", Kind: Gauge, Help: "1 when the last reload of the configuration was taken over.",
@@ -393,9 +422,9 @@ var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
-	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration,
+	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration, execPhase,
 	logBytes, logRecords, logDroppedBytes, logReopen,
-	sandboxes, containers, images, storageBytes, networkReady, monitorUp, monitorMemory, monitorsLost, monitorReplacement, recoveryDuration,
+	sandboxes, containers, images, storageBytes, storageRepairs, gcRemoved, networkReady, monitorUp, monitorMemory, monitorsLost, monitorReplacement, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
 	buildInfo, runtimeInfo, configReloadOK, configReloadTime,
 }

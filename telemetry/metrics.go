@@ -273,6 +273,8 @@ func (l labelSource) value(r *record) string {
 		return strings.TrimPrefix(r.Name, l.prefix)
 	case "outcome":
 		return outcome(r)
+	case string(KeyHandler):
+		return r.handler
 	case "rpc.method":
 		return waterfall.ShortName(r.Text("rpc.method"))
 	case "vitrine.cni.plugin":

@@ -126,7 +126,7 @@ func TestSpansOfMonitorsJoinTheirTraceMetricsAndExport(t *testing.T) {
 	if same := tel.Find(strings.Repeat("c", 12), false, 1); len(same) != 1 || same[0].ID != id.String() {
 		t.Errorf("the trace is not found by the beginning of the container's id: %v", same)
 	}
-	if got := sample(t, tel, `vitrine_container_phase_duration_seconds_count{outcome="ok",phase="monitor.create"}`); got != "1" {
+	if got := sample(t, tel, `vitrine_container_phase_duration_seconds_count{handler="",outcome="ok",phase="monitor.create"}`); got != "1" {
 		t.Errorf("phase monitor.create counted %q times", got)
 	}
 	if err := tel.Shutdown(t.Context()); err != nil {
@@ -158,7 +158,7 @@ func TestLateSpansOfAnUnknownTraceAreKept(t *testing.T) {
 			t.Fatalf("answer %d", code)
 		}
 	}
-	if got := sample(t, tel, `vitrine_container_phase_duration_seconds_count{outcome="ok",phase="monitor.create"}`); got != "1" {
+	if got := sample(t, tel, `vitrine_container_phase_duration_seconds_count{handler="",outcome="ok",phase="monitor.create"}`); got != "1" {
 		t.Errorf("a span that was reported twice counts %s times", got)
 	}
 	if found := tel.Find("uid-1", false, 1); len(found) != 1 || len(found[0].Spans) != 1 {

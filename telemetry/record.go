@@ -23,6 +23,8 @@ type record struct {
 	sampled bool
 	// received from another process of this node.
 	received bool
+	// handler is the runtime handler of the pod that the span is about, for metrics.
+	handler string
 }
 
 // recordSDK turns a span of this process into a record.

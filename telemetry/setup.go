@@ -39,6 +39,7 @@ type Telemetry struct {
 	logs     *logSink
 	account  *account
 	memory   *memory
+	handlers handlers
 
 	// The way to the collector, nil for what is not exported.
 	spans, records, points *exporter
@@ -186,6 +187,7 @@ func (p processor) OnStart(_ context.Context, s sdktrace.ReadWriteSpan) {
 		p.metrics.add(dropped, 1, "traces", "too_many_live")
 	}
 	p.memory.begun(s)
+	p.handlers.begun(s)
 	if p.started != nil {
 		if err := p.started(s.Name()); err != nil {
 			s.SetStatus(codes.Error, err.Error())
@@ -221,6 +223,7 @@ func (t *Telemetry) take(r *record) (fresh bool) {
 	case tooLong:
 		t.metrics.add(dropped, 1, "traces", "trace_too_long")
 	}
+	r.handler = t.handlers.of(r)
 	t.metrics.span(r, r.sampled || t.spans == nil)
 	t.memory.ended(r)
 	return true
