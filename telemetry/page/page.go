@@ -189,6 +189,13 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		}
 		return t.UTC().Format("15:04:05.000")
 	},
+	// denied counts the lines of all ledgers.
+	"denied": func(all []api.Denials) (n int) {
+		for _, d := range all {
+			n += len(d.Denials)
+		}
+		return n
+	},
 	"or": func(a, b string) string { return cmp.Or(a, b) },
 }).Parse(source))
 

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,6 +18,7 @@ const (
 	cellWidth, cellHeight = 8.2, 17
 	terminalColumns       = 132
 	margin                = 14
+	foreground            = "#e6edf3"
 	pageWidth, pageLine   = 1200, 29
 	pageColumns           = 150 // characters in a line of a page, roughly
 )
@@ -45,7 +48,8 @@ func terminal(command, output string) []byte {
 		float64(columns)*cellWidth+2*margin, len(lines)*cellHeight+2*margin, escape(command))
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" rx="8" fill="#0d1117"/>`+"\n")
 	for i, l := range lines {
-		fmt.Fprintf(&b, `<text xml:space="preserve" y="%d" fill="#e6edf3">`, margin+(i+1)*cellHeight-4)
+		var bars strings.Builder
+		fmt.Fprintf(&b, `<text xml:space="preserve" y="%d" fill="%s">`, margin+(i+1)*cellHeight-4, foreground)
 		column, colour := 0, ""
 		part := func(text string) {
 			fill := ""
@@ -54,6 +58,11 @@ func terminal(command, output string) []byte {
 			}
 			for _, at := range pieces.FindAllStringIndex(text, -1) {
 				from, n := utf8.RuneCountInString(text[:at[0]]), utf8.RuneCountInString(text[at[0]:at[1]])
+				if left, width, is := bar(text[at[0]:at[1]]); is { // fonts leave gaps between blocks
+					fmt.Fprintf(&bars, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>`, margin+(float64(column+from)+left)*cellWidth,
+						margin+i*cellHeight+2, width*cellWidth, cellHeight-3, cmp.Or(colour, foreground))
+					continue
+				}
 				fmt.Fprintf(&b, `<tspan x="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs"%s>%s</tspan>`,
 					margin+float64(column+from)*cellWidth, float64(n)*cellWidth, fill, escape(text[at[0]:at[1]]))
 			}
@@ -65,10 +74,34 @@ func terminal(command, output string) []byte {
 			colour, at = colours[l[m[2]:m[3]]], m[1]
 		}
 		part(l[at:])
-		b.WriteString("</text>\n")
+		b.WriteString("</text>" + bars.String() + "\n")
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()
+}
+
+// eighths are the block characters that fill a cell from its left.
+const eighths = " ▏▎▍▌▋▊▉█"
+
+// bar is where a piece of a line that is made of blocks alone begins and how wide it is, in
+// cells from the piece's first.
+func bar(piece string) (left, width float64, is bool) {
+	runes := []rune(piece)
+	right := float64(len(runes))
+	for i, r := range runes {
+		n := slices.Index([]rune(eighths), r)
+		switch {
+		case i == 0 && r == '▐':
+			left = 0.5
+		case i == 0 && r == '▕':
+			left = 7. / 8
+		case n <= 0 || n < 8 && i < len(runes)-1:
+			return 0, 0, false
+		case i == len(runes)-1:
+			right += float64(n)/8 - 1
+		}
+	}
+	return left, right - left, true
 }
 
 // wrap breaks a line of more than terminalColumns characters at a blank where there is

@@ -48,9 +48,25 @@ func TestWhatStandsInAColumnIsDrawnInIt(t *testing.T) {
 		}
 		where[m[2]] = append(where[m[2]], m[1])
 	}
+	for _, m := range regexp.MustCompile(`<rect x="([0-9.]+)" y="\d+" width="([0-9.]+)"`).FindAllStringSubmatch(drawn, -1) {
+		where["██"] = append(where["██"], m[1])
+	}
 	for _, word := range []string{"12ms", "██", "end"} {
 		if at := where[word]; len(at) != 2 || at[0] != at[1] {
 			t.Errorf("%q is drawn at %v", word, at)
+		}
+	}
+}
+
+func TestBlocksAreDrawnAsWideAsTheyAre(t *testing.T) {
+	for piece, want := range map[string][2]float64{"█": {0, 1}, "██▌": {0, 2.5}, "▐█": {0.5, 1.5}, "▕": {7. / 8, 1. / 8}, "▏": {0, 1. / 8}, "▐█▏": {0.5, 1.625}} {
+		if left, width, is := bar(piece); !is || left != want[0] || width != want[1] {
+			t.Errorf("%q begins at %g and is %g wide: %v, want %v", piece, left, width, is, want)
+		}
+	}
+	for _, piece := range []string{"a", "█ █", "▌█", "█a", "┊"} {
+		if _, _, is := bar(piece); is {
+			t.Errorf("%q is a bar", piece)
 		}
 	}
 }
