@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -38,6 +39,9 @@ back; without them it is not known.`,
 			if err := o.get(cmd.Context(), path, &kills); err != nil {
 				return err
 			}
+			if len(kills) == 0 {
+				return o.noKills(cmd.Context(), cmd.OutOrStdout())
+			}
 			if scene {
 				return printScenes(cmd.OutOrStdout(), kills)
 			}
@@ -65,8 +69,20 @@ func printScenes(w io.Writer, kills []api.OOM) error {
 			return err
 		}
 	}
-	if len(kills) == 0 {
-		return printOOM(w, nil)
+	return nil
+}
+
+// noKills says so, and if it does not mean much.
+func (o *options) noKills(ctx context.Context, w io.Writer) error {
+	fmt.Fprintln(w, "no OOM kill is on record")
+	var features []api.Feature
+	if err := o.get(ctx, "/v1/check", &features); err != nil {
+		return err
+	}
+	for _, f := range features {
+		if !f.OK && (f.Feature == "eBPF" || f.Feature == "eBPF OOM kills") {
+			fmt.Fprintf(w, "kills are not observed on this node: %s\n", oneLine(f.Consequence, 400))
+		}
 	}
 	return nil
 }
@@ -120,10 +136,6 @@ func printScene(w io.Writer, s pod.Scene, own pod.ID) error {
 }
 
 func printOOM(w io.Writer, kills []api.OOM) error {
-	if len(kills) == 0 {
-		_, err := fmt.Fprintln(w, "no OOM kill is on record")
-		return err
-	}
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "TIME\tPOD\tVICTIM\tPID\tLIMIT OF\tLIMIT\tUSAGE\tANON\tFILE\tSHMEM\tSWAP\tCONTAINER IS")
 	for _, k := range kills {

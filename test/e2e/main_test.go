@@ -18,6 +18,9 @@ import (
 var hub *harness.Hub
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == withoutBPF {
+		executeWithoutBPF(os.Args[2:])
+	}
 	if os.Getenv(pluginEnv) != "" {
 		os.Exit(playPlugin())
 	}

@@ -390,34 +390,6 @@ func TestOOMVerdictMatrix(t *testing.T) {
 	n.nothingLeft()
 }
 
-func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
-	n := start(t, harness.Options{Config: blind})
-	for _, tc := range oomMatrix {
-		t.Run(tc.name, func(t *testing.T) {
-			tc.skip(t)
-			m := *n
-			m.TB = t
-			p := n.HostPod("blind")
-			sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
-			id := tc.play(t, &m, p, sandbox)
-			s := harness.Must(n.cri.Status(n.ctx, id))(t)
-			t.Logf("%s: %s", s.Reason, s.Message)
-			unknown := s.Reason == "Error" && strings.Contains(s.Message, "not known")
-			if s.ExitCode != tc.code || s.Reason != tc.reason && !unknown {
-				t.Errorf("reason %q code %d message %q, want %q or unknown", s.Reason, s.ExitCode, s.Message, tc.reason)
-			}
-			// systemd removes a scope, and with it the counter, with its last process; then
-			// the pod's tells, which counts what happens below it on v2 only.
-			counted := n.Options.CgroupDriver != "systemd" || groupKill(t) == ""
-			if counted && !strings.Contains(s.Message, "OOM") && !strings.Contains(s.Message, "memory ran out") {
-				t.Errorf("the kill is not told: %q", s.Message)
-			}
-			m.must(n.cri.RemovePod(n.ctx, sandbox))
-		})
-	}
-	n.nothingLeft()
-}
-
 func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
 	n := start(t, harness.Options{})
 	if !watches(t, n) {

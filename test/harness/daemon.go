@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -92,7 +93,8 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return fmt.Errorf("start daemon: %w", err)
 	}
 	defer out.Close()
-	cmd := exec.Command(filepath.Join(d.bin, "vitrined"), d.Args()...)
+	line := append(append(slices.Clone(d.Options.Under), filepath.Join(d.bin, "vitrined")), d.Args()...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(append(os.Environ(), "VITRINE_INSTANCE="+d.Name), d.Options.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = "/"

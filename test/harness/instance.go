@@ -52,6 +52,8 @@ type Options struct {
 	LogLevel string
 	// Args and Env are added to the daemon's command line and environment.
 	Args, Env []string
+	// Under is a command that executes the daemon, whose command line follows it; empty: none.
+	Under []string
 }
 
 // Instance is one daemon's world: its directories, its mark, its network. Its name
