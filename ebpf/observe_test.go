@@ -439,7 +439,73 @@ func TestGroupKillHasEveryVictim(t *testing.T) {
 	if status := wait(t, init); status.Signal() != unix.SIGKILL {
 		t.Errorf("PID 1 ended by %v", status)
 	}
+	emptied(t, dir)
 	if l := last(t, p, id); l.InitOOM == nil || !l.InitOOM.OOM.Group || l.OOMKills != 2 {
 		t.Errorf("last: %+v", l)
+	}
+}
+
+// The first of a group give back their memory while the last are still to be marked: the
+// group stands below its limit then, and the kill is no less its own.
+func TestGroupKillIsOfOneLevelToItsLastVictim(t *testing.T) {
+	p := open(t)
+	events := listen(t, p)
+	dir, id := newCgroup(t, "", "crowd", 160*mib)
+	if err := os.WriteFile(dir+"/memory.oom.group", []byte("1"), 0); err != nil {
+		t.Skip("group kills are of cgroup v2")
+	}
+	track(t, p, id)
+	// The kernel marks the greediest first and the others in the order of the cgroup's list.
+	var members []*exec.Cmd
+	for range 16 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "PLAY=hold 6", "PLAY_CGROUP="+dir)
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(out, make([]byte, 6))
+		members = append(members, cmd)
+	}
+	members = append(members, start(t, dir, "hog 200"))
+	for _, cmd := range members {
+		if status := wait(t, cmd); status.Signal() != unix.SIGKILL {
+			t.Errorf("%d ended by %v", cmd.Process.Pid, status)
+		}
+	}
+	for killed := 0; killed < len(members); {
+		e := next(t, events, ebpf.OOM, id)
+		if e.OOM.Dying {
+			continue
+		}
+		killed++
+		if o := e.OOM; o.Level != ebpf.Container || o.LevelCgroup != id || !o.Group || o.Limit != 160*mib {
+			t.Errorf("%d: usage %d: %+v", e.Task.TGID, o.Usage, o)
+		}
+	}
+	// The kernel kills the first victim once more with its group, and counts that.
+	if l := last(t, p, id); l.OOMKills != uint64(len(members)) {
+		t.Errorf("%d kills are on record, %d processes were there", l.OOMKills, len(members))
+	}
+}
+
+// emptied waits until a cgroup has no process. One of them asked for the memory, so the
+// kill is over then.
+func emptied(t *testing.T, dir string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		raw, err := os.ReadFile(dir + "/cgroup.procs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left in %s: %s", dir, raw)
+		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    scenes              struct last_key → struct scene
-//	    events, lost, settings, killed
+//	    events, lost, settings, killed, last_kill, ran_out
 //	    denials             struct denial_key → struct denial
 //	    denial_uses         cgroup id → struct denial_use
 //	    denied              layer → count, per CPU
@@ -32,7 +32,7 @@ import (
 const layout = "v5"
 
 // scratch and site are nobody's memory from one event to the next.
-var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapScratch, programsMapScenes, programsMapSite,
+var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapLastKill, programsMapRanOut, programsMapScratch, programsMapScenes, programsMapSite,
 	programsMapDenials, programsMapDenialUses, programsMapDenied, programsMapStarts, programsMapListeners}
 
 // openMaps takes over the pinned maps, or makes and pins them.

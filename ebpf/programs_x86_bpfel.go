@@ -268,8 +268,10 @@ const (
 	programsMapEvents            = "events"
 	programsMapKilled            = "killed"
 	programsMapLast              = "last"
+	programsMapLastKill          = "last_kill"
 	programsMapListeners         = "listeners"
 	programsMapLost              = "lost"
+	programsMapRanOut            = "ran_out"
 	programsMapScenes            = "scenes"
 	programsMapScratch           = "scratch"
 	programsMapSettings          = "settings"
@@ -368,8 +370,10 @@ type programsMapSpecs struct {
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Killed     *ebpf.MapSpec `ebpf:"killed"`
 	Last       *ebpf.MapSpec `ebpf:"last"`
+	LastKill   *ebpf.MapSpec `ebpf:"last_kill"`
 	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
 	Lost       *ebpf.MapSpec `ebpf:"lost"`
+	RanOut     *ebpf.MapSpec `ebpf:"ran_out"`
 	Scenes     *ebpf.MapSpec `ebpf:"scenes"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -428,8 +432,10 @@ type programsMaps struct {
 	Events     *ebpf.Map `ebpf:"events"`
 	Killed     *ebpf.Map `ebpf:"killed"`
 	Last       *ebpf.Map `ebpf:"last"`
+	LastKill   *ebpf.Map `ebpf:"last_kill"`
 	Listeners  *ebpf.Map `ebpf:"listeners"`
 	Lost       *ebpf.Map `ebpf:"lost"`
+	RanOut     *ebpf.Map `ebpf:"ran_out"`
 	Scenes     *ebpf.Map `ebpf:"scenes"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -446,8 +452,10 @@ func (m *programsMaps) Close() error {
 		m.Events,
 		m.Killed,
 		m.Last,
+		m.LastKill,
 		m.Listeners,
 		m.Lost,
+		m.RanOut,
 		m.Scenes,
 		m.Scratch,
 		m.Settings,

@@ -95,11 +95,13 @@ const (
 	syscallsMapFlight            = "flight"
 	syscallsMapKilled            = "killed"
 	syscallsMapLast              = "last"
+	syscallsMapLastKill          = "last_kill"
 	syscallsMapLatencies         = "latencies"
 	syscallsMapLost              = "lost"
 	syscallsMapMembers           = "members"
 	syscallsMapNotes             = "notes"
 	syscallsMapPaths             = "paths"
+	syscallsMapRanOut            = "ran_out"
 	syscallsMapScratch           = "scratch"
 	syscallsMapSettings          = "settings"
 	syscallsMapTallies           = "tallies"
@@ -185,11 +187,13 @@ type syscallsMapSpecs struct {
 	Flight     *ebpf.MapSpec `ebpf:"flight"`
 	Killed     *ebpf.MapSpec `ebpf:"killed"`
 	Last       *ebpf.MapSpec `ebpf:"last"`
+	LastKill   *ebpf.MapSpec `ebpf:"last_kill"`
 	Latencies  *ebpf.MapSpec `ebpf:"latencies"`
 	Lost       *ebpf.MapSpec `ebpf:"lost"`
 	Members    *ebpf.MapSpec `ebpf:"members"`
 	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	Paths      *ebpf.MapSpec `ebpf:"paths"`
+	RanOut     *ebpf.MapSpec `ebpf:"ran_out"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Tallies    *ebpf.MapSpec `ebpf:"tallies"`
@@ -241,11 +245,13 @@ type syscallsMaps struct {
 	Flight     *ebpf.Map `ebpf:"flight"`
 	Killed     *ebpf.Map `ebpf:"killed"`
 	Last       *ebpf.Map `ebpf:"last"`
+	LastKill   *ebpf.Map `ebpf:"last_kill"`
 	Latencies  *ebpf.Map `ebpf:"latencies"`
 	Lost       *ebpf.Map `ebpf:"lost"`
 	Members    *ebpf.Map `ebpf:"members"`
 	Notes      *ebpf.Map `ebpf:"notes"`
 	Paths      *ebpf.Map `ebpf:"paths"`
+	RanOut     *ebpf.Map `ebpf:"ran_out"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Settings   *ebpf.Map `ebpf:"settings"`
 	Tallies    *ebpf.Map `ebpf:"tallies"`
@@ -264,11 +270,13 @@ func (m *syscallsMaps) Close() error {
 		m.Flight,
 		m.Killed,
 		m.Last,
+		m.LastKill,
 		m.Latencies,
 		m.Lost,
 		m.Members,
 		m.Notes,
 		m.Paths,
+		m.RanOut,
 		m.Scratch,
 		m.Settings,
 		m.Tallies,

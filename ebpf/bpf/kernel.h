@@ -25,6 +25,7 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -101,12 +102,17 @@ struct mem_cgroup {
 	struct memcg_vmstats *vmstats;
 	bool oom_group;
 	bool oom_lock; /* with CONFIG_MEMCG_V1, or before Linux 6.11 */
+	atomic_long_t memory_events_local[4]; /* of enum memcg_memory_event, and more */
 };
 
 /* Until Linux 6.1 (410f8e82689e "memcg: extract memcg_vmstats from struct mem_cgroup"). */
 struct mem_cgroup___old {
 	struct memcg_vmstats vmstats;
 };
+
+/* enum memcg_memory_event, include/linux/memcontrol.h: "oom" in memory.events.local. It is
+ * counted before the kill, and by no other group than the one that ran out. */
+#define MEMCG_OOM 3
 
 /* Since Linux 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). */
 struct percpu_counter {

@@ -2,7 +2,9 @@
  *
  * The OOM killer has chosen. __oom_kill_process (mm/oom_kill.c) sends SIGKILL and
  * marks the victim under the victim's task lock, so both tracepoints run on one CPU
- * right after each other. A victim that is marked without that signal was dying anyway.
+ * right after each other. A victim that is marked without that signal was dying anyway;
+ * so is one whose signal was dropped for that reason, as that of a group kill's first
+ * victim is when the whole group has its turn.
  */
 #pragma once
 #include "scene.h"
@@ -79,14 +81,42 @@ static __always_inline bool locked(struct mem_cgroup *m)
 	return bpf_core_field_exists(m->oom_lock) && BPF_CORE_READ(m, oom_lock);
 }
 
+/* again says whether a group has run out since the last kill below it that was seen. It
+ * finds the level where locked cannot: without CONFIG_MEMCG_V1, as Debian 13 has it. An
+ * older count may be of a charge that another's kill had made room for, so the group must
+ * still have half of what it may; a victim has what it held until it was marked. */
+static __always_inline bool again(struct mem_cgroup *m, __u64 id)
+{
+	__u64 usage, max, now, *before;
+	bool more;
+
+	if (!bpf_core_field_exists(m->memory_events_local))
+		return 0;
+	now = BPF_CORE_READ(m, memory_events_local[MEMCG_OOM].counter);
+	if (!now)
+		return 0;
+	before = bpf_map_lookup_elem(&ran_out, &id);
+	more = !before || *before != now;
+	if (more)
+		bpf_map_update_elem(&ran_out, &id, &now, BPF_ANY);
+	usage = BPF_CORE_READ(m, memory.usage.counter);
+	max = BPF_CORE_READ(m, memory.max);
+	return more && usage >= max / 2;
+}
+
+/* What tells the level when none is full that has the asker below it: the better, the
+ * higher. */
+enum { UNTOLD, RAN_OUT, SAME_KILL, LOCKED };
+
 /* A search for the level that ran out, from the victim's group upwards. css and asker are
- * addresses: the group looked at and that of the task that asked for memory. */
+ * addresses: the group looked at and that of the task that asked for memory; same is the
+ * group that ran out for the kill before, if that is this one. */
 struct search {
-	__u64 css, asker;
-	__u64 marked;
+	__u64 css, asker, same;
+	__u64 told;
 	__u64 ran_out;
-	__u32 level, marked_level;
-	__u32 found;
+	__u32 level, told_level;
+	__u32 found, how;
 };
 
 /* step looks at one level and says whether the search is over. It is global for the
@@ -95,7 +125,7 @@ struct search {
 __noinline int step(struct search *s, struct record *r)
 {
 	struct cgroup_subsys_state *css;
-	int inside, how;
+	int inside, how, told = UNTOLD;
 	__u64 id;
 
 	if (!s || !r || !s->css)
@@ -107,6 +137,14 @@ __noinline int step(struct search *s, struct record *r)
 	if (id == r->cgroup)
 		s->level = LEVEL_CONTAINER;
 	inside = below(s->asker, id);
+	if (inside) {
+		if (again((struct mem_cgroup *)css, id))
+			told = RAN_OUT;
+		if (id == s->same)
+			told = SAME_KILL;
+		if (locked((struct mem_cgroup *)css))
+			told = LOCKED;
+	}
 	how = inside || !s->found ? full((__u64)css) : 0;
 	if (how) {
 		describe_level(r, (struct mem_cgroup *)css, s->level);
@@ -116,34 +154,54 @@ __noinline int step(struct search *s, struct record *r)
 		s->found = 1;
 		if (inside) {
 			r->flags &= ~FLAG_OUTSIDE;
-			s->marked = 0;
+			s->told = 0;
 			return 1;
 		}
 		r->flags |= FLAG_OUTSIDE;
 	}
-	if (inside && locked((struct mem_cgroup *)css)) {
-		s->marked = s->css;
-		s->marked_level = s->level;
+	/* The lock is that of all below the group that ran out. */
+	if (told > s->how || told == LOCKED) {
+		s->told = s->css;
+		s->told_level = s->level;
+		s->how = told;
 	}
 	s->css = (__u64)BPF_CORE_READ(css, parent);
 	return 0;
 }
 
+/* The victims of a group kill are marked one after the other, and the later ones when the
+ * first may have given back what they had. One kill takes no longer than this, in ns,
+ * from one mark to the next. */
+#define NEXT_MARK 5000000000ULL
+
 /* which finds the level that ran out: the first ancestor that is full and has the
- * task that asked for memory below it; else the highest that is marked by the kill;
- * else the first that is full. It returns its address; 0: none. */
+ * task that asked for memory below it; else the highest that is marked by the kill; else
+ * that of the same kill's victim before; else the first that has run out since a kill
+ * below it was seen; else the first that is full. It returns its address;
+ * 0: none. */
 static __always_inline __u64 which(struct record *r, struct cgroup_subsys_state *css, struct cgroup_subsys_state *asker)
 {
 	struct search s = { .css = (__u64)css, .asker = (__u64)asker, .level = LEVEL_BELOW };
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct last_kill *k;
+	__u32 zero = 0;
 	int i;
 
+	k = bpf_map_lookup_elem(&last_kill, &zero);
+	if (k && k->asker == thread && r->time - k->time < NEXT_MARK)
+		s.same = k->level_cgroup;
 	for (i = 0; i < DEPTH; i++)
 		if (step(&s, r))
 			break;
-	if (s.marked) {
-		describe_level(r, (struct mem_cgroup *)s.marked, s.marked_level);
+	if (s.told) {
+		describe_level(r, (struct mem_cgroup *)s.told, s.told_level);
 		r->flags &= ~FLAG_OUTSIDE;
-		s.ran_out = s.marked;
+		s.ran_out = s.told;
+	}
+	if (k) {
+		k->asker = thread;
+		k->level_cgroup = r->flags & FLAG_OUTSIDE ? 0 : r->oom.level_cgroup;
+		k->time = r->time;
 	}
 	return s.ran_out;
 }

@@ -245,6 +245,30 @@ struct {
 	__type(value, struct killed);
 } killed SEC(".maps");
 
+/* The kill that was seen last. The kernel kills for want of memory one at a time
+ * (oom_lock, mm/oom_kill.c), so there is one on the node. */
+struct last_kill {
+	/* The thread that asked for memory, and the group that ran out. */
+	__u64 asker;
+	__u64 level_cgroup;
+	__u64 time;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct last_kill);
+} last_kill SEC(".maps");
+
+/* How often a group had run out when a kill below it was seen last, by its id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u64);
+} ran_out SEC(".maps");
+
 /* A record is too large for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -38,6 +38,8 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 
 	if (sig < 1 || sig > 31 || !(BIT(sig) & ENDING))
 		return 0;
+	if (result != 0) /* TRACE_SIGNAL_DELIVERED; else ignored or pending already */
+		return 0;
 	if (sig == SIGKILL && kernel) {
 		struct killed *k = bpf_map_lookup_elem(&killed, &zero);
 
@@ -47,8 +49,6 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 			k->by = BPF_CORE_READ(sender, pid);
 		}
 	}
-	if (result != 0) /* TRACE_SIGNAL_DELIVERED; else ignored or pending already */
-		return 0;
 	c = find(t, &id);
 	if (!c)
 		return 0;
