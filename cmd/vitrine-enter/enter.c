@@ -341,6 +341,9 @@ static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
 	long e;
 
 	must("session", sys_setsid());
+	/* What daemonises itself stays below this process, so that the session's end finds it
+	 * (docs/decisions/0082). */
+	must("session", sys_prctl(PR_SET_CHILD_SUBREAPER, 1));
 	/* "0" is this thread, the only one. Its own move, through a file of threads, needs no
 	 * lock against forks, and so no grace period: see __cgroup1_procs_write in
 	 * kernel/cgroup/cgroup-v1.c and cgroup_procs_write_start in cgroup.c. */

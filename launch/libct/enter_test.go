@@ -359,6 +359,28 @@ func TestEnteredProcessHasTheContainersKeyring(t *testing.T) {
 	}
 }
 
+// What loses its parent in a session stays below the session's process (decision 0082).
+func TestEnteredProcessKeepsItsOrphans(t *testing.T) {
+	b := entering(t, nil)
+	pid, _, failed := b.tryEnter(b.process("sh", "-c", "sh -c 'sleep 1000 &'; sleep 1000"))
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	path := "/proc/" + itoa(pid) + "/task/" + itoa(pid) + "/children"
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("needs CONFIG_PROC_CHILDREN: ", err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		raw, err := os.ReadFile(path)
+		b.must(err)
+		if children := strings.Fields(string(raw)); len(children) == 2 {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("its children are %q", children)
+		}
+	}
+}
+
 func TestEnteredProcessIsInTheCgroupAtOnce(t *testing.T) {
 	b := entering(t, nil)
 	want, err := os.ReadFile("/proc/" + itoa(b.pid) + "/cgroup")
