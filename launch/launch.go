@@ -89,6 +89,9 @@ type Request struct {
 	// Filters is a directory of seccomp filters as the kernel has them, for exec sessions
 	// (package enter); empty for none.
 	Filters string `json:"filters,omitempty"`
+	// Enterer is the path of vitrine-enter, which makes ordinary containers for OpCreate;
+	// empty leaves all to libcontainer.
+	Enterer string `json:"enterer,omitempty"`
 }
 
 // Criu is what checkpoints are made with. All paths are absolute.

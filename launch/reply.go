@@ -19,7 +19,13 @@ type Reply struct {
 	Error *Error
 	// Features is a Features as JSON without line breaks, for OpFeatures.
 	Features Document
+	// Way is who made the container, for OpCreate: WayEnter, or libcontainer for the reason
+	// that this names in a line. Empty says nothing.
+	Way string
 }
+
+// WayEnter is the Way of a container that vitrine-enter has made.
+const WayEnter = "enter"
 
 // Step is one timed part of the work. It becomes a span.
 type Step struct {
@@ -64,6 +70,7 @@ const (
 //	pid N
 //	step NAME START END
 //	features JSON
+//	way WAY
 //	error KIND STEP MESSAGE
 //	end
 //
@@ -86,6 +93,11 @@ func (r Reply) Append(buf []byte) []byte {
 	if len(r.Features) > 0 {
 		buf = append(buf, "features "...)
 		buf = append(buf, strings.ReplaceAll(string(r.Features), "\n", " ")...)
+		buf = append(buf, '\n')
+	}
+	if r.Way != "" {
+		buf = append(buf, "way "...)
+		buf = append(buf, strings.ReplaceAll(r.Way, "\n", " ")...)
 		buf = append(buf, '\n')
 	}
 	if r.Error != nil {
@@ -142,6 +154,8 @@ func ParseReply(text string) (Reply, error) {
 			r.Steps = append(r.Steps, Step{Name: name, Start: start, End: end})
 		case "features":
 			r.Features = Document(rest)
+		case "way":
+			r.Way = rest
 		case "error":
 			kind, rest, _ := strings.Cut(rest, " ")
 			step, message, _ := strings.Cut(rest, " ")

@@ -1,5 +1,6 @@
 /*
- * vitrine-enter PLAN starts one process in a running container and ends. It does what
+ * vitrine-enter PLAN starts one process in a running container and ends; vitrine-enter alone
+ * makes a container's init, birth.h. It does what
  * libcontainer's init does for an exec session, for the containers and processes that need
  * nothing else, without two starts of the Go runtime. Package launch/enter describes the
  * plan and says when there is one. See docs/decisions/0100-exec-without-libcontainer.md.
@@ -37,9 +38,17 @@ struct plan {
 	u64 freezer, thawed;                              /* a file, and how it begins */
 	u64 keyring;
 	u64 oom_score;
+	/* A container's init, birth.h; all zero for an exec session. */
+	u64 birth;                                        /* BIRTH_ flags, 0 for none */
+	u64 fresh;                                        /* CLONE_NEW flags */
+	u64 root, root_propagation, parent_propagation;
+	u64 ops, nops;
+	u64 hostname, domainname;                         /* 0 for none */
+	u64 sysctls, nsysctls;                            /* file below /proc, value */
+	u64 readonly, masked;                             /* u64 offsets of paths, 0 at the end */
 };
 
-#define MAGIC     0x31726e7465727456ull
+#define MAGIC     0x32726e7465727456ull
 #define REPLY     3
 #define PIDFD     5
 #define MAX_NS    8
@@ -61,6 +70,14 @@ static char *at(u64 offset) { return base + offset; }
 /* The answer is collected here and written in one piece. */
 static char answer[1024];
 static u64 answered;
+
+static u64 now(int clock)
+{
+	struct timespec t = {0, 0};
+
+	sys_clock_gettime(clock, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
 
 static void say(const char *text)
 {
@@ -101,7 +118,7 @@ static void __attribute__((noreturn)) finish(int code)
 static void __attribute__((noreturn)) decline(const char *step, long error)
 {
 	answered = 0;
-	say("error internal enter.");
+	say(plan && plan->birth ? "error internal birth." : "error internal enter.");
 	say(step);
 	say(" errno ");
 	say_number(error < 0 ? -error : error);
@@ -120,6 +137,8 @@ static long check(const char *step, long result)
 
 static void __attribute__((noreturn)) give_up(const char *step, long error)
 {
+	if (plan->birth) /* the parent has ended */
+		decline(step, error);
 	verdict->error = error;
 	verdict->step = step;
 	sys_exit(255);
@@ -333,36 +352,33 @@ static const char *look_up(const char *name)
 	give_up("lookup", ENOENT);
 }
 
-static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
+/* "0" is this thread, the only one. Its own move, through a file of threads, needs no
+ * lock against forks, and so no grace period: see __cgroup1_procs_write in
+ * kernel/cgroup/cgroup-v1.c and cgroup_procs_write_start in cgroup.c. */
+static void join_cgroups(long *tasks, u64 ntasks)
 {
-	static u8 cpus[8192];
-	const char *file;
-	u64 *limit = (u64 *)at(plan->rlimits);
-	long e;
-
-	must("session", sys_setsid());
-	/* What daemonises itself stays below this process, so that the session's end finds it
-	 * (docs/decisions/0082). */
-	must("session", sys_prctl(PR_SET_CHILD_SUBREAPER, 1));
-	/* "0" is this thread, the only one. Its own move, through a file of threads, needs no
-	 * lock against forks, and so no grace period: see __cgroup1_procs_write in
-	 * kernel/cgroup/cgroup-v1.c and cgroup_procs_write_start in cgroup.c. */
 	for (u64 i = 0; i < ntasks; i++)
 		must("cgroup", sys_write(tasks[i], "0", 1));
-	/* Nothing of the host may be open when a path is looked up in the container (CVE-2024-21626). */
-	must("descriptors", sys_close_range(3, ~0u, 0));
+}
+
+/* The daemon's own affinity is not the container's. */
+static void any_cpu(void)
+{
+	static u8 cpus[8192];
+
 	for (u64 i = 0; i < sizeof(cpus); i++)
 		cpus[i] = 0xff;
-	sys_sched_setaffinity(0, sizeof(cpus), cpus); /* the daemon's own is not the container's */
-	if (plan->keyring) {
-		e = sys_keyctl(KEYCTL_JOIN_SESSION_KEYRING, at(plan->keyring));
-		if (e < 0 && e != -ENOSYS)
-			give_up("keyring", e);
-	}
-	if (plan->no_new_privs)
-		must("privileges", sys_prctl2(PR_SET_NO_NEW_PRIVS, 1, 0));
-	for (u64 i = 0; i < plan->nrlimits; i++, limit += 3)
-		must("limits", sys_prlimit64(0, limit[0], limit + 1));
+	sys_sched_setaffinity(0, sizeof(cpus), cpus);
+}
+
+static void step_ends(const char *name);
+
+/* Becomes the user, in the container's directory and with its capabilities and filter, and
+ * returns the command's file. Without no_new_privs a filter needs privileges. */
+static const char *become(void)
+{
+	const char *file;
+
 	if (!plan->no_new_privs)
 		load_filter();
 	change_directory();
@@ -374,11 +390,48 @@ static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
 	must("capabilities", sys_prctl(PR_SET_KEEPCAPS, 0));
 	apply_capabilities();
 	file = look_up((char *)*(u64 *)at(plan->argv));
+	if (plan->birth)
+		step_ends("birth.credentials");
 	if (plan->no_new_privs)
 		load_filter();
+	return file;
+}
+
+static void set_limits(void)
+{
+	u64 *limit = (u64 *)at(plan->rlimits);
+
+	for (u64 i = 0; i < plan->nrlimits; i++, limit += 3)
+		must("limits", sys_prlimit64(0, limit[0], limit + 1));
+}
+
+static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
+{
+	const char *file;
+	long e;
+
+	must("session", sys_setsid());
+	/* What daemonises itself stays below this process, so that the session's end finds it
+	 * (docs/decisions/0082). */
+	must("session", sys_prctl(PR_SET_CHILD_SUBREAPER, 1));
+	join_cgroups(tasks, ntasks);
+	/* Nothing of the host may be open when a path is looked up in the container (CVE-2024-21626). */
+	must("descriptors", sys_close_range(3, ~0u, 0));
+	any_cpu();
+	if (plan->keyring) {
+		e = sys_keyctl(KEYCTL_JOIN_SESSION_KEYRING, (u64)at(plan->keyring), 0, 0);
+		if (e < 0 && e != -ENOSYS)
+			give_up("keyring", e);
+	}
+	if (plan->no_new_privs)
+		must("privileges", sys_prctl2(PR_SET_NO_NEW_PRIVS, 1, 0));
+	set_limits();
+	file = become();
 	verdict->last = 1;
 	give_up("execute", sys_execve(file, (char **)at(plan->argv), (char **)at(plan->envp)));
 }
+
+#include "birth.h"
 
 /* ---- the parent ---- */
 
@@ -388,18 +441,19 @@ static void relocate(u64 offset)
 		*p = (u64)at(*p);
 }
 
-static void read_plan(const char *path)
+static void read_plan(long fd)
 {
 	struct stat st;
-	long fd = check("plan", sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
 
 	check("plan", sys_fstat(fd, &st));
 	if ((u64)st.st_size < sizeof(*plan))
 		decline("plan", EINVAL);
 	base = (char *)check("plan", sys_mmap(st.st_size, MAP_PRIVATE, fd));
 	plan = (struct plan *)base;
-	if (plan->magic != MAGIC || plan->size != (u64)st.st_size)
+	if (plan->magic != MAGIC || plan->size != (u64)st.st_size) {
+		plan = 0;
 		decline("plan", EINVAL);
+	}
 	relocate(plan->argv);
 	relocate(plan->envp);
 	sys_close(fd);
@@ -495,26 +549,70 @@ static void join_namespaces(void)
 	check("join", sys_setns(PIDFD, CLONE_NEWNS));
 }
 
-static u64 now(int clock)
+/* The parent of a container's init: joins what is joined, makes what is new, and ends. The
+ * init is its caller's child (CLONE_PARENT), who can wait for it. */
+static void __attribute__((noreturn)) bear(u64 began)
 {
-	struct timespec t = {0, 0};
+	long tasks[MAX_GROUP], pid, unified = -1, fds[MAX_NS];
+	u64 ntasks, *given = (u64 *)at(plan->namespaces);
+	struct clone_args args = {0};
 
-	sys_clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
+	last_step = began;
+	must("descriptors", sys_close_range(OWN, ~0u, 0));
+	/* Those that have a meaning are not given to anything else meanwhile. */
+	for (int fd = EXEC; fd <= PROC; fd++)
+		if (sys_fcntl(fd, F_GETFD, 0) < 0)
+			must("descriptors", sys_dup3(fd == EXEC ? 2 : REPLY, fd, O_CLOEXEC));
+	default_signals();
+	set_oom_score();
+	/* From here on processes of the container may see this one. */
+	must("dumpable", sys_prctl(PR_SET_DUMPABLE, 0));
+	ntasks = open_tasks(tasks);
+	if (plan->unified)
+		unified = check("cgroup", sys_openat(AT_FDCWD, at(plan->unified), O_PATH | O_DIRECTORY | O_CLOEXEC));
+	step_ends("birth.init");
+	if (plan->nnamespaces > MAX_NS)
+		decline("join", E2BIG);
+	for (u64 i = 0; i < plan->nnamespaces; i++)
+		fds[i] = check("join", sys_openat(AT_FDCWD, at(given[2 * i + 1]), O_RDONLY | O_CLOEXEC));
+	for (u64 i = 0; i < plan->nnamespaces; i++)
+		check("join", sys_setns(fds[i], given[2 * i]));
+	args.flags = plan->fresh | CLONE_PARENT;
+	if (unified >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = unified;
+	}
+	sys_prctl(PR_SET_NAME, (u64)"vitrine-init");
+	pid = check("fork", sys_clone3(&args));
+	if (pid == 0)
+		born(tasks, ntasks);
+	say("pid ");
+	say_number(pid);
+	say("\n");
+	sys_write(REPLY, answer, answered);
+	sys_exit(0);
 }
 
 void __attribute__((noreturn, used)) enter(u64 *stack)
 {
 	long tasks[MAX_GROUP], pid, unified = -1;
-	u64 ntasks, begun, born = now(CLOCK_REALTIME) - now(CLOCK_PROCESS_CPUTIME_ID);
+	u64 ntasks, begun, began = now(CLOCK_REALTIME) - now(CLOCK_PROCESS_CPUTIME_ID);
 	struct clone_args args = {0};
 
-	for (int fd = REPLY; fd <= PIDFD; fd++)
+	for (int fd = REPLY; fd <= PLAN; fd++)
 		sys_fcntl(fd, F_SETFD, FD_CLOEXEC);
+	sys_prctl(PR_SET_NAME, (u64)"vitrine-enter");
+	if (stack[0] == 1) {
+		read_plan(PLAN);
+		if (!plan->birth)
+			decline("plan", EINVAL);
+		bear(began);
+	}
 	if (stack[0] != 2)
 		decline("plan", EINVAL);
-	sys_prctl(PR_SET_NAME, (u64)"vitrine-enter");
-	read_plan((char *)stack[2]);
+	read_plan(check("plan", sys_openat(AT_FDCWD, (char *)stack[2], O_RDONLY | O_CLOEXEC)));
+	if (plan->birth)
+		decline("plan", EINVAL);
 	default_signals();
 	check_thawed();
 	set_oom_score();
@@ -525,7 +623,7 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 	if (plan->unified)
 		unified = check("cgroup", sys_openat(AT_FDCWD, at(plan->unified), O_PATH | O_DIRECTORY | O_CLOEXEC));
 	begun = now(CLOCK_REALTIME);
-	say_step("enter.init", born, begun);
+	say_step("enter.init", began, begun);
 	join_namespaces();
 	args.flags = CLONE_VFORK;
 	args.exit_signal = SIGCHLD;

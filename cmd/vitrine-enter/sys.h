@@ -3,17 +3,22 @@
  * headers where those have it. Each returns a value below zero for an error.
  */
 #include <asm/stat.h>
+#include <asm/statfs.h>
 #include <asm/unistd.h>
 #include <linux/capability.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <linux/mman.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/signal.h>
+#include <linux/sockios.h>
 #include <linux/stat.h>
 #include <linux/time.h>
 
@@ -24,6 +29,12 @@ typedef unsigned long long u64;
 #define X_OK 1
 #define LINUX_CAPABILITY_VERSION_3 _LINUX_CAPABILITY_VERSION_3
 #define O_PATH 010000000
+#define AF_INET 2
+#define SOCK_DGRAM 2
+#define SOCK_CLOEXEC O_CLOEXEC
+#define IFF_UP 1
+#define MNT_DETACH 2
+#define MOVE_ONTO (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 #ifndef AT_EACCESS
 #define AT_EACCESS 0x200
 #endif
@@ -95,13 +106,40 @@ static inline long sys_capset(void *header, void *data) { return CALL(__NR_capse
 static inline long sys_prlimit64(int pid, u64 kind, const u64 *limit) { return CALL(__NR_prlimit64, pid, kind, limit, 0, 0, 0); }
 static inline long sys_seccomp(int what, u64 flags, void *arg) { return CALL(__NR_seccomp, what, flags, arg, 0, 0, 0); }
 static inline long sys_sched_setaffinity(int pid, u64 n, void *cpus) { return CALL(__NR_sched_setaffinity, pid, n, cpus, 0, 0, 0); }
-static inline long sys_keyctl(int what, const char *name) { return CALL(__NR_keyctl, what, name, 0, 0, 0, 0); }
+static inline long sys_keyctl(int what, u64 a, u64 b, u64 c) { return CALL(__NR_keyctl, what, a, b, c, 0, 0); }
 static inline long sys_rt_sigaction(int signal, const void *action) { return CALL(__NR_rt_sigaction, signal, action, 0, 8, 0, 0); }
 static inline long sys_rt_sigprocmask(const void *set) { return CALL(__NR_rt_sigprocmask, SIG_SETMASK, set, 0, 8, 0, 0); }
 static inline long sys_clone3(struct clone_args *args) { return CALL(__NR_clone3, args, sizeof(*args), 0, 0, 0, 0); }
 static inline long sys_wait4(int pid) { return CALL(__NR_wait4, pid, 0, 0, 0, 0, 0); }
 static inline long sys_execve(const char *file, char **argv, char **envp) { return CALL(__NR_execve, file, argv, envp, 0, 0, 0); }
 static inline long sys_clock_gettime(int clock, struct timespec *t) { return CALL(__NR_clock_gettime, clock, t, 0, 0, 0, 0); }
+
+/* For birth.h. */
+static inline long sys_openat2(int dir, const char *path, struct open_how *how) { return CALL(__NR_openat2, dir, path, how, sizeof(*how), 0, 0); }
+static inline long sys_openat4(int dir, const char *path, int flags, u32 mode) { return CALL(__NR_openat, dir, path, flags, mode, 0, 0); }
+static inline long sys_mkdirat(int dir, const char *path, u32 mode) { return CALL(__NR_mkdirat, dir, path, mode, 0, 0, 0); }
+static inline long sys_mknodat(int dir, const char *path, u32 mode, u64 device) { return CALL(__NR_mknodat, dir, path, mode, device, 0, 0); }
+static inline long sys_symlinkat(const char *target, int dir, const char *path) { return CALL(__NR_symlinkat, target, dir, path, 0, 0, 0); }
+static inline long sys_unlinkat(int dir, const char *path) { return CALL(__NR_unlinkat, dir, path, 0, 0, 0, 0); }
+static inline long sys_fchownat(int fd, u32 uid, u32 gid) { return CALL(__NR_fchownat, fd, "", uid, gid, AT_EMPTY_PATH, 0); }
+static inline long sys_fstatfs(int fd, struct statfs *st) { return CALL(__NR_fstatfs, fd, st, 0, 0, 0, 0); }
+static inline long sys_fchdir(int fd) { return CALL(__NR_fchdir, fd, 0, 0, 0, 0, 0); }
+static inline long sys_dup3(int fd, int to, int flags) { return CALL(__NR_dup3, fd, to, flags, 0, 0, 0); }
+static inline long sys_umask(u32 mask) { return CALL(__NR_umask, mask, 0, 0, 0, 0, 0); }
+static inline long sys_unshare(u64 flags) { return CALL(__NR_unshare, flags, 0, 0, 0, 0, 0); }
+static inline long sys_mount(const char *source, const char *target, const char *type, u64 flags) { return CALL(__NR_mount, source, target, type, flags, 0, 0); }
+static inline long sys_umount2(const char *target, int flags) { return CALL(__NR_umount2, target, flags, 0, 0, 0, 0); }
+static inline long sys_pivot_root(const char *root, const char *old) { return CALL(__NR_pivot_root, root, old, 0, 0, 0, 0); }
+static inline long sys_fsopen(const char *type) { return CALL(__NR_fsopen, type, FSOPEN_CLOEXEC, 0, 0, 0, 0); }
+static inline long sys_fsconfig(int fs, u32 what, const char *key, const char *value) { return CALL(__NR_fsconfig, fs, what, key, value, 0, 0); }
+static inline long sys_fsmount(int fs, u64 attributes) { return CALL(__NR_fsmount, fs, FSMOUNT_CLOEXEC, attributes, 0, 0, 0); }
+static inline long sys_open_tree(int dir, const char *path, u32 flags) { return CALL(__NR_open_tree, dir, path, flags, 0, 0, 0); }
+static inline long sys_move_mount(int fd, int target) { return CALL(__NR_move_mount, fd, "", target, "", MOVE_ONTO, 0); }
+static inline long sys_mount_setattr(int fd, u32 flags, struct mount_attr *attr) { return CALL(__NR_mount_setattr, fd, "", flags, attr, sizeof(*attr), 0); }
+static inline long sys_sethostname(const char *name, u64 n) { return CALL(__NR_sethostname, name, n, 0, 0, 0, 0); }
+static inline long sys_setdomainname(const char *name, u64 n) { return CALL(__NR_setdomainname, name, n, 0, 0, 0, 0); }
+static inline long sys_socket(int family, int kind) { return CALL(__NR_socket, family, kind, 0, 0, 0, 0); }
+static inline long sys_ioctl(int fd, u64 what, void *arg) { return CALL(__NR_ioctl, fd, what, arg, 0, 0, 0); }
 
 static inline void __attribute__((noreturn)) sys_exit(int code)
 {

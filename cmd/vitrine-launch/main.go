@@ -56,7 +56,7 @@ func main() {
 	if reply.Error != nil {
 		os.Exit(1)
 	}
-	if request.Op == launch.OpExec && request.Runtime.Path == "" {
+	if request.Runtime.Path == "" && (request.Op == launch.OpExec || request.Op == launch.OpCreate && request.Enterer != "" && reply.Way != launch.WayEnter) {
 		_ = libct.Learn(request)
 	}
 }

@@ -18,8 +18,8 @@ var ErrNeedsLibcontainer = errors.New("needs libcontainer")
 
 func needs(what string) error { return fmt.Errorf("%s: %w", what, ErrNeedsLibcontainer) }
 
-// magic begins a plan: "VtrEntr1".
-const magic = 0x31726e7465727456
+// magic begins a plan: "VtrEntr2".
+const magic = 0x32726e7465727456
 
 // words are the plan's beginning, a field of 8 bytes each; struct plan of enter.c.
 const (
@@ -54,6 +54,19 @@ const (
 	wThawed
 	wKeyring
 	wOOMScore
+	wBirth
+	wFresh
+	wRoot
+	wPropagation
+	wMountPropagation
+	wOps
+	wOpCount
+	wHostname
+	wDomainname
+	wSysctls
+	wSysctlCount
+	wReadOnly
+	wMasked
 	words
 )
 

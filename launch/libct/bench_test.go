@@ -39,6 +39,12 @@ func BenchmarkCreate(b *testing.B) {
 			x.spec.Linux.Seccomp = ordinaryProfile(x)
 			x.cache = x.TempDir()
 		}},
+		{"seccomp, without libcontainer", func(x *box) {
+			x.spec.Linux.Seccomp = ordinaryProfile(x)
+			x.cache, x.filters, x.enter = x.TempDir(), x.TempDir(), x.enterer()
+			x.create()
+			x.again()
+		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			x := newBox(b, "true")

@@ -15,11 +15,16 @@ import (
 // A launcher that is killed at any moment of a create leaves nothing that OpDelete does not
 // remove: the clean-up of each box takes the census.
 func TestKilledCreateIsRemovedCompletely(t *testing.T) {
-	for range 40 {
+	for i := range 80 {
 		b := newBox(t, "sleep", "1000")
-		b.spec.Linux.Seccomp = ordinaryProfile(t)
+		enterer := ""
+		if i%2 == 0 {
+			b.spec.Linux.Seccomp = ordinaryProfile(t)
+		} else {
+			enterer = b.enterer()
+		}
 		b.writeSpec()
-		raw, err := json.Marshal(launch.Request{Op: launch.OpCreate, ID: b.id, Root: b.root, Bundle: b.bundle})
+		raw, err := json.Marshal(launch.Request{Op: launch.OpCreate, ID: b.id, Root: b.root, Bundle: b.bundle, Enterer: enterer})
 		b.must(err)
 		path := filepath.Join(b.bundle, "launch.json")
 		b.must(os.WriteFile(path, raw, 0o600))

@@ -56,6 +56,14 @@ func (j *job) create() (pid int, err error) {
 	defer facts()
 	j.line.end("libct.config")
 
+	if j.request.Enterer != "" {
+		if pid, err := j.bear(container, spec.Process, profile); err == nil {
+			j.way = launch.WayEnter
+			return pid, nil
+		} else {
+			j.way = clean(err.Error())
+		}
+	}
 	if err := j.start(container, process, createMarks); err != nil {
 		return 0, err
 	}

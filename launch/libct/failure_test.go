@@ -61,8 +61,9 @@ func TestBadSpecificationsAreExplained(t *testing.T) {
 			b.spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >/dev/null; echo too bad >&2; exit 3"}}}}
 		}, launch.KindInternal, "createContainer hook /bin/sh: exit status 3: too bad"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		bothWays(t, c.name, func(t *testing.T, enter func(*box)) {
 			b := newBox(t, c.args...)
+			enter(b)
 			if c.spoil != nil {
 				c.spoil(b)
 			}

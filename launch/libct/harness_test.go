@@ -58,6 +58,7 @@ type box struct {
 	parent                   string // cgroup parent
 	runtime                  launch.Runtime
 	cache, filters           string
+	enter                    string // the path of vitrine-enter; empty leaves creations to libcontainer
 	spec                     *specs.Spec
 
 	pid    int
@@ -110,7 +111,7 @@ func makeRootfs(t testing.TB, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), raw, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "cat", "ls", "id", "true", "sleep", "mkdir", "hostname", "grep", "readlink", "tty", "kill", "ip", "dd", "stty", "mount", "chroot", "echo", "env", "pwd"} {
+	for _, name := range []string{"sh", "cat", "ls", "id", "true", "sleep", "mkdir", "hostname", "grep", "readlink", "tty", "kill", "ip", "dd", "stty", "mount", "chroot", "echo", "env", "pwd", "sed", "head", "tail"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +181,7 @@ func (b *box) must(err error) {
 // the descriptors from ConsoleFD on.
 func (b *box) run(r launch.Request, stdin, stdout, stderr *os.File, extra ...*os.File) launch.Reply {
 	b.Helper()
-	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache, r.Filters = b.id, b.root, b.bundle, b.runtime, b.cache, b.filters
+	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache, r.Filters, r.Enterer = b.id, b.root, b.bundle, b.runtime, b.cache, b.filters, b.enter
 	raw, err := json.Marshal(r)
 	b.must(err)
 	path := filepath.Join(b.bundle, "launch.json")

@@ -20,6 +20,7 @@ type job struct {
 	request   launch.Request
 	line      *timeline
 	container *specs.Spec // what is to be created, when it has been read
+	way       string      // launch.Reply.Way
 	failed    string      // the step in which libcontainer failed to start something
 }
 
@@ -47,6 +48,7 @@ func Run(request launch.Request, at Times) launch.Reply {
 	if err != nil {
 		reply = launch.Reply{Error: j.fault(err)}
 	}
+	reply.Way = j.way
 	j.line.end("launch.reply")
 	reply.Steps = j.line.taken()
 	return reply
