@@ -98,6 +98,9 @@ func (p *pull) announce(plans []layerPlan) (settle func(), err error) {
 	return p.journal(missing)
 }
 
+// layerRetries bounds how often a layer is begun anew because its download broke off.
+const layerRetries = 2
+
 // fetchLayer makes one layer unless it is there. parent is closed when the parent is.
 func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, parent <-chan struct{}) error {
 	return p.step(ctx, "image.layer", func(ctx context.Context, span *telemetry.Span) (err error) {
@@ -114,6 +117,11 @@ func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, pare
 		}
 		staged, usage, err := p.stageLocal(ctx, plan)
 		if err != nil {
+			staged, usage, err = p.stageRemote(ctx, src, plan)
+		}
+		// containers/image goes on where a connection broke, from the same place only. When
+		// that is gone, a layer begun anew comes from the next mirror.
+		for again := 0; again < layerRetries && errors.Is(err, errBroken) && ctx.Err() == nil; again++ {
 			staged, usage, err = p.stageRemote(ctx, src, plan)
 		}
 		if err != nil {
@@ -154,6 +162,7 @@ func (p *pull) stageRemote(ctx context.Context, src *source, plan layerPlan) (_ 
 	defer body.Close()
 	staged, usage, err := p.stage(ctx, plan, stream, body, end)
 	if err != nil {
+		p.bytes.Add(-stream.downloaded)
 		return nil, Usage{}, fmt.Errorf("layer %s: %w", plan.info.Digest, err)
 	}
 	staged.CompressedDigest = plan.info.Digest

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -127,6 +128,54 @@ blocked = true
 	}
 	if _, err := s.Pull(t.Context(), PullRequest{Ref: "blocked.example/x:1"}); err == nil || !strings.Contains(err.Error(), "blocked") {
 		t.Errorf("a blocked registry: %v", err)
+	}
+}
+
+// A mirror that has the manifest and not the layers, or loses them on the way, is passed
+// over when that is found out.
+func TestMirrorThatFailsALayerIsPassedOver(t *testing.T) {
+	w := newWorld(t)
+	pushed := w.push("behind/image:1", bulky(4<<20))
+	layer := func(r *http.Request) bool { return !strings.Contains(r.URL.Path, pushed.ID) } // not the configuration
+	var struck atomic.Bool
+	for name, faults := range map[string][]fixture.Fault{
+		"has none": {{Path: "/blobs/", Status: 404, Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"errors":[{"code":"BLOB_UNKNOWN"}]}`, Check: layer}},
+		"is ill":   {{Path: "/blobs/", Status: 500, Check: layer}},
+		"dies": {
+			{Path: "/blobs/", Truncate: 1 << 20, Times: 1, Check: func(r *http.Request) bool { return layer(r) && !struck.Swap(true) }},
+			{Status: 503, Check: func(*http.Request) bool { return struck.Load() }},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mirror, err := fixture.StartProxy(w.reg.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mirror.Close()
+			for _, f := range faults {
+				mirror.Inject(f)
+			}
+			s := openStore(t, w.config(func(c *Config) {
+				c.RegistriesConf = filepath.Join(t.TempDir(), "registries.conf")
+				if err := os.WriteFile(c.RegistriesConf, fmt.Appendf(nil, `[[registry]]
+prefix = "front.example/behind"
+location = "%s/behind"
+insecure = true
+[[registry.mirror]]
+location = "%s/behind"
+insecure = true
+`, w.reg.Addr, mirror.Addr), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}))
+			img, err := s.Pull(t.Context(), PullRequest{Ref: "front.example/behind/image:1"})
+			if err != nil || img.ID != pushed.ID {
+				t.Errorf("pulled %.12s, %v", img.ID, err)
+			}
+			if len(mirror.Requests("/blobs/")) < 2 {
+				t.Error("the mirror was not asked for the layer")
+			}
+		})
 	}
 }
 

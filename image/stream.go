@@ -39,6 +39,9 @@ var errDigest = errors.New("digest does not match")
 // errDamaged: the compressed stream makes no sense.
 var errDamaged = errors.New("layer is damaged")
 
+// errBroken: the source ended before the layer did.
+var errBroken = errors.New("download broke off")
+
 // errUncovered sends a layer to the plain path.
 var errUncovered = errors.New("not covered by the concurrent path")
 
@@ -134,7 +137,7 @@ func (s *layerStream) download(ctx context.Context, body io.Reader, to *chunkRea
 			break
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 	}
 	if got := digest.NewDigest(digest.SHA256, sum); s.blob != "" && got != s.blob {
