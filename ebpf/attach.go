@@ -27,7 +27,7 @@ func families(kernel *btf.Spec) []family {
 		{"eBPF signals", programsProgSignalGenerate, "signal_generate",
 			"a container's end says who sent the signal", "the sender of a signal is not known", ""},
 		{"eBPF OOM kills", markVictim(kernel), "mark_victim",
-			"each OOM kill is reported with its victim and the limit that ran out", "OOM kills are counted by the cgroup only, so some verdicts are unknown", ""},
+			"each OOM kill is reported with its victim, the limit that ran out and who held the memory", "OOM kills are counted by the cgroup only, so some verdicts are unknown", ""},
 		{"eBPF exec", programsProgProcessExec, "sched_process_exec",
 			"processes started in a container are seen", "processes started in a container are not seen", ""},
 		{"eBPF exit", programsProgProcessExit, "sched_process_exit",

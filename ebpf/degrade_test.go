@@ -52,10 +52,17 @@ func TestFeaturesLeaveNothingBehind(t *testing.T) {
 		t.Skip("needs root")
 	}
 	before := mounts(t)
+	named := map[string]bool{}
 	for _, f := range ebpf.Features() {
+		named[f.Name] = true
 		t.Logf("%s %v: %s", f.Name, f.OK, f.Consequence)
 		if !f.OK {
 			t.Errorf("%s: %s", f.Name, f.Consequence)
+		}
+	}
+	for _, name := range []string{"eBPF OOM kills", "eBPF syscall counts", "eBPF syscall latency", "eBPF denied syscalls", "eBPF flight recorder"} {
+		if !named[name] {
+			t.Errorf("nothing is said of %s", name)
 		}
 	}
 	if after := mounts(t); after != before {

@@ -31,7 +31,7 @@ func (o outcome) feature() Feature {
 	return Feature{Name: o.family.name, Consequence: fmt.Sprintf("refused: %s (%v)", o.family.without, o.err)}
 }
 
-// Features says what these programs observe.
+// Features says what these programs, which are always attached, observe.
 func (p *Programs) Features() []Feature {
 	var features []Feature
 	for _, o := range p.outcomes {
@@ -53,7 +53,7 @@ func Features() []Feature {
 	if err != nil {
 		return []Feature{{Name: "eBPF", Consequence: "refused or absent: OOM verdicts rest on the cgroup's counters, senders of signals are unknown (" + err.Error() + ")"}}
 	}
-	features := p.Features()
+	features := append(p.Features(), p.SyscallFeatures()...)
 	p.Close()
 	return features
 }

@@ -17,11 +17,18 @@ type observer struct {
 	programs map[string]*cebpf.Program
 	links    map[string]link.Link
 	epoch    *cebpf.Variable
-	// capable is the program that notes missing capabilities; "" if the kernel takes none.
-	capable string
+	choice
 	changes uint32
 	// used holds the slots that somebody had before, whose counts are not nothing.
 	used map[uint32]bool
+}
+
+// choice is what a kernel takes of the programs.
+type choice struct {
+	// capable is the program that notes missing capabilities; "" if the kernel takes none.
+	capable string
+	// withoutEntry is why there is no program at the beginning of system calls; nil if there is.
+	withoutEntry error
 }
 
 func newObserver(p *Programs) (*observer, error) {
@@ -40,20 +47,26 @@ func newObserver(p *Programs) (*observer, error) {
 		}
 	}
 	// As for the ledger: the function's end where it can be had, else the tracepoint.
-	choices := []string{syscallsProgWatchCapableExit}
+	choices := []choice{{capable: syscallsProgWatchCapableExit}}
 	if tracepoint(kernel, "cap_capable") != nil {
-		choices = append(choices, syscallsProgWatchCapable)
+		choices = append(choices, choice{capable: syscallsProgWatchCapable})
 	}
-	choices = append(choices, "")
+	choices = append(choices, choice{}, choice{})
 	if p.watching.chosen != nil { // it costs as much to be refused as to be taken
-		choices = []string{*p.watching.chosen}
+		choices = []choice{*p.watching.chosen}
 	}
-	for _, capable := range choices {
+	for i, c := range choices {
+		if i == len(choices)-1 && i > 0 { // the last resort: what only counts
+			c.withoutEntry = err
+		}
 		one := spec.Copy()
 		for _, name := range []string{syscallsProgWatchCapableExit, syscallsProgWatchCapable} {
-			if name != capable {
+			if name != c.capable {
 				delete(one.Programs, name)
 			}
+		}
+		if c.withoutEntry != nil {
+			delete(one.Programs, syscallsProgSysEnter)
 		}
 		var loaded *cebpf.Collection
 		loaded, err = cebpf.NewCollectionWithOptions(one, cebpf.CollectionOptions{MapReplacements: shared})
@@ -61,11 +74,11 @@ func newObserver(p *Programs) (*observer, error) {
 			continue
 		}
 		o := &observer{maps: loaded.Maps, programs: loaded.Programs, links: map[string]link.Link{},
-			epoch: loaded.Variables[syscallsVarEpoch], capable: capable, changes: 1, used: map[uint32]bool{}}
+			epoch: loaded.Variables[syscallsVarEpoch], choice: c, changes: 1, used: map[uint32]bool{}}
 		if err := o.tellPaths(); err != nil {
 			return nil, errors.Join(err, o.close())
 		}
-		p.watching.chosen = &capable
+		p.watching.chosen = &c
 		return o, nil
 	}
 	return nil, fmt.Errorf("load programs: %w", err)
@@ -210,6 +223,9 @@ func (o *observer) attach(flags uint32) error {
 		need[o.capable] = true
 	}
 	var errs []error
+	if need[syscallsProgSysEnter] && o.withoutEntry != nil {
+		errs = append(errs, fmt.Errorf("attach sys enter: %w", o.withoutEntry))
+	}
 	for name := range o.programs {
 		l := o.links[name]
 		switch {

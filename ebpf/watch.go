@@ -81,9 +81,10 @@ func (w *Watch) Stop() error {
 type watching struct {
 	mu     sync.Mutex // guards all below
 	loaded *observer
-	// chosen is the program that the kernel took to note missing capabilities; nil before
-	// it was asked, empty if it took none.
-	chosen *string
+	// chosen are the programs that the kernel took; nil before it was asked.
+	chosen *choice
+	// features is what SyscallFeatures found; nil before it was asked.
+	features []Feature
 	// slots holds who watches, by cgroup.
 	slots map[uint64]*watched
 }

@@ -188,11 +188,11 @@ func (p *programs) lost() map[string]uint64 {
 	return map[string]uint64{"oom": n.OOM, "exec": n.Exec, "exit": n.Exit, "signal": n.Signal, "denial": n.Denial, "start": n.Start, "last": n.Last}
 }
 
-// features says what the programs observe, or why there are none.
+// features says what the programs observe and could be asked for, or why there are none.
 func (p *programs) features() []ebpf.Feature {
 	switch loaded := p.get(); {
 	case loaded != nil:
-		return loaded.Features()
+		return append(loaded.Features(), loaded.SyscallFeatures()...)
 	case p.config.Disabled:
 		return []ebpf.Feature{{Name: "eBPF", Consequence: "switched off (ebpf.disabled): OOM verdicts rest on the cgroup's counters, senders of signals are unknown"}}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,23 @@ func called(t testing.TB, answer, name string) (api.Syscalls, pod.Syscall) {
 		}
 	}
 	return all[0], pod.Syscall{}
+}
+
+// check loads and attaches what can be asked for, and leaves nothing.
+func TestCheckNamesWhatCanBeAskedOfSystemCalls(t *testing.T) {
+	n := start(t, harness.Options{})
+	harness.Must(n.Census())(t) // the programs are loaded then
+	idle := n.attached()
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	out := n.vitrine("check")
+	for _, what := range []string{"syscall counts", "syscall latency", "denied syscalls", "flight recorder"} {
+		if !regexp.MustCompile(`(?m)^yes +ebpf +eBPF ` + what + ` `).MatchString(out) {
+			t.Errorf("check does not say that there are eBPF %s:\n%s", what, out)
+		}
+	}
+	n.detached(idle)
 }
 
 func TestSyscallsAreCountedForAWhileAndNothingStaysAttached(t *testing.T) {
