@@ -115,6 +115,11 @@ func (w *Writer) Write(s *Stream, now int64, data []byte) {
 	}
 	w.begin(now)
 	for len(data) > 0 {
+		if s.limit == nil && len(s.tail) == 0 {
+			if data = w.whole(s, data); len(data) == 0 {
+				break
+			}
+		}
 		line, rest, ended := cut(data)
 		for len(s.tail)+len(line) > w.max {
 			n := w.max - len(s.tail)
@@ -129,6 +134,40 @@ func (w *Writer) Write(s *Stream, now int64, data []byte) {
 		data = rest
 	}
 	w.flush()
+}
+
+// whole writes the lines at the beginning of data that are records as they are: not
+// longer than the limit and with their end. It returns the rest. It does what record does,
+// without looking at what does not change from line to line.
+func (w *Writer) whole(s *Stream, data []byte) (rest []byte) {
+	var head [headLen]byte
+	_ = append(append(append(append(head[:0], w.text[:]...), ' '), s.name...), " F "...) // it has the room
+	out := w.out
+	for {
+		end := bytes.IndexByte(data, '\n')
+		if end < 0 || end > w.max {
+			break
+		}
+		at, n := len(out), end+1
+		if at+headLen+n > cap(out) {
+			w.out = out
+			w.flush()
+			out, at = w.out, 0
+		}
+		out = out[:at+headLen+n]
+		*(*[headLen]byte)(out[at:]) = head
+		copy(out[at+headLen:], data[:n])
+		data = data[n:]
+		w.Lines++
+		s.open = false
+		if len(out) >= batch {
+			w.out = out
+			w.flush()
+			out = w.out
+		}
+	}
+	w.out = out
+	return data
 }
 
 func cut(data []byte) (line, rest []byte, ended bool) {

@@ -168,15 +168,16 @@ func soon(ctx context.Context, what string, ok func() bool) error {
 
 // conmonLogs is measureLogs.
 func conmonLogs(ctx context.Context, o options, p *conmonPeer, r *report) error {
-	for _, writers := range []int{1, 8} {
-		if err := p.logs(ctx, o, r, writers); err != nil {
+	for _, turn := range logTurns {
+		if err := p.logs(ctx, o, r, turn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *conmonPeer) logs(ctx context.Context, o options, r *report, writers int) (err error) {
+func (p *conmonPeer) logs(ctx context.Context, o options, r *report, turn logTurn) (err error) {
+	writers := turn.writers
 	lines := o.logMiB << 20 / 100 / writers
 	var all []*monitored
 	var logs []string
@@ -193,6 +194,9 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, writers int
 		if err != nil {
 			return err
 		}
+	}
+	if err := turn.makeRoom(logs, lines); err != nil {
+		return err
 	}
 	busy, err := cpuSeconds()
 	if err != nil {
@@ -218,7 +222,7 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, writers int
 	for _, c := range all {
 		own += c.cpu
 	}
-	addLogs(r, conmonName, writers, float64(lines*100*writers), wall, after-busy, own)
+	addLogs(r, conmonName, turn, float64(lines*100*writers), wall, after-busy, own)
 	return complete(logs, lines)
 }
 
