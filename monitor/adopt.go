@@ -67,6 +67,7 @@ func (m *monitor) adopt(dir, given string) error {
 	}
 	for i, given := range [...]int{stdout, stderr} {
 		s := &m.streams[i]
+		s.wide = true // perhaps; the one before knew
 		if s.fd = given; s.fd < 0 {
 			s.fd = c.reopen(s.pipe, syscall.O_RDONLY)
 		}

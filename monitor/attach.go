@@ -70,7 +70,7 @@ func (s *sink) open(fd int) {
 		return
 	}
 	s.fd = fd
-	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), fSetPipeSize, pipeSize)
+	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), fSetPipeSize, wideSize)
 	syscall.SetNonblock(fd, true)
 	s.c.m.watch(fd, 0, s) // an error is reported when the reader goes
 }

@@ -201,6 +201,9 @@ func (m *monitor) idle() {
 	logfile.Release(m.draft[:cap(m.draft)])
 	logfile.Release(pad)
 	logfile.Release(m.control.packet[:cap(m.control.packet)])
+	for i := range m.streams {
+		m.streams[i].size(false)
+	}
 	m.stdin.release()
 	m.guard.rest()
 	m.report.release()

@@ -7,9 +7,16 @@ import (
 	"github.com/vitrine-runtime/vitrine/monitor/logfile"
 )
 
-// pipeSize is what a stdio pipe holds, where the kernel allows it. Memory is used
-// only while it is full.
-const pipeSize = 1 << 20
+// A stream's pipe holds what pipes do until more than half of that was found in it at
+// once, then wideSize, where the kernel allows it, until the stream has paused. It is not
+// wide for good because the kernel adds up the pipes of a user, whoever holds them, and
+// gives new ones two pages once they have 64 MiB (pipe(7), pipe-user-pages-soft) unless
+// their maker has CAP_SYS_RESOURCE: the pipelines of all containers that run as root would
+// be slow on a node of forty pods.
+const (
+	pipeSize = 64 << 10
+	wideSize = 1 << 20
+)
 
 // readsPerTurn bounds how much of one stream is read before others have their turn.
 const readsPerTurn = 8
@@ -22,6 +29,7 @@ type stream struct {
 	lines  *logfile.Stream
 	held   hold
 	pipe   uint64 // its inode, by which the container's side of it is known
+	wide   bool
 }
 
 // ends are the process's ends of its standard streams.
@@ -68,7 +76,6 @@ func outputPipe() (ours, theirs int, err error) {
 	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
 		return -1, -1, err
 	}
-	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(pipe[0]), fSetPipeSize, pipeSize)
 	syscall.SetNonblock(pipe[0], true)
 	return pipe[0], pipe[1], nil
 }
@@ -76,10 +83,27 @@ func outputPipe() (ours, theirs int, err error) {
 // ready reads until there is little. What comes meanwhile is the next turn's.
 func (s *stream) ready(uint32) {
 	for range readsPerTurn {
-		if n := s.readOnce(); s.pause() || n < len(s.m.scratch) {
+		n := s.readOnce()
+		if n > pipeSize/2 {
+			s.size(true)
+		}
+		if s.pause() || n < len(s.m.scratch) {
 			return
 		}
 	}
+}
+
+// size makes the pipe wide, or narrow again. What lies in it stays; a terminal has none.
+func (s *stream) size(wide bool) {
+	if s.wide == wide || s.fd < 0 {
+		return
+	}
+	size := uintptr(pipeSize)
+	if wide {
+		size = wideSize
+	}
+	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(s.fd), fSetPipeSize, size)
+	s.wide = wide
 }
 
 // drain reads until there is nothing, at most the given number of times.

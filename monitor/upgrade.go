@@ -300,6 +300,7 @@ func (m *monitor) rejoin() {
 	}
 	for i := range m.streams {
 		if s := &m.streams[i]; s.fd >= 0 {
+			s.wide = true // perhaps; the one before knew
 			m.watch(s.fd, syscall.EPOLLIN, s)
 		}
 	}
