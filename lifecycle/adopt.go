@@ -45,8 +45,14 @@ func (m *Manager) tryAdopt(ctx context.Context, e *containerEntry, lost *client.
 	defer op.end(&err)
 	ctx, cancel := context.WithTimeout(ctx, adoptBound)
 	defer cancel()
-	if lost == nil {
-		return m.trust.get().Adopt(ctx, string(c.ID), dir, m.config.MonitorPath)
+	cgroup := ""
+	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
+		if cgroup, err = m.monitorCgroup(*owner.value.Load()); err != nil { // better a monitor elsewhere than none
+			warn(ctx, "place a new monitor", err, "container", c.ID)
+		}
 	}
-	return client.Adopt(ctx, dir, m.config.MonitorPath, lost)
+	if lost == nil {
+		return m.trust.get().Adopt(ctx, string(c.ID), dir, m.config.MonitorPath, cgroup)
+	}
+	return client.Adopt(ctx, dir, m.config.MonitorPath, cgroup, lost)
 }

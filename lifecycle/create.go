@@ -133,7 +133,11 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	undo.add("record", func(context.Context) error { return m.forgetContainer(e, false) })
 
 	// The monitor and the launcher begin now, beside what they will need.
-	early, err := client.StartEarly(ctx, plan.spawn(telemetry.Traceparent(ctx)))
+	spawn := plan.spawn(telemetry.Traceparent(ctx))
+	if spawn.Cgroup, err = m.monitorCgroup(sb); err != nil {
+		return err
+	}
+	early, err := client.StartEarly(ctx, spawn)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,11 @@ type Config struct {
 	// MonitorOOMScoreAdj protects monitors from the OOM killer; 0 means -999,
 	// clamped to what the daemon may set.
 	MonitorOOMScoreAdj int `toml:"monitor_oom_score_adj"`
+	// MonitorCgroup is whose accounts and limits monitors are under, in a cgroup
+	// "vitrine-monitors" below it: "pod" is each pod's own, anything else a slice or a
+	// path in cgroupfs. Launchers and what they need count there too; the OOM killer
+	// leaves monitors alone as far as MonitorOOMScoreAdj says. Empty: the daemon's.
+	MonitorCgroup string `toml:"monitor_cgroup"`
 	// CriuPath is the program criu that checkpoints are made with, an absolute path that ends
 	// in /criu; empty means the one in PATH. Where there is none, or it does not work on
 	// this kernel, checkpoints are refused and all else works.

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -12,7 +13,7 @@ import (
 // runtime, and may name the same cgroup for several pods: then it belongs to all of
 // them, and the last one takes it away.
 
-// podCgroups says which of the pods that own a cgroup have done with it. The zero value works.
+// podCgroups says which pods have done with their cgroup. The zero value works.
 type podCgroups struct {
 	mu   sync.Mutex // guards left
 	left map[pod.ID]bool
@@ -46,12 +47,16 @@ func (m *Manager) createPodCgroup(ctx context.Context, sb pod.Sandbox) (made boo
 }
 
 // removePodCgroup removes the pod's cgroup if it is our own and no other pod of ours is
-// in it. It may be called again.
+// in it; else only what we made below it. It may be called again.
 func (m *Manager) removePodCgroup(_ context.Context, sb pod.Sandbox) error {
 	path := m.cgroups.PodPath(sb.CgroupParent)
-	if !sb.OwnCgroup || m.leaveCgroup(sb, path) > 0 {
+	switch others := m.leaveCgroup(sb, path); {
+	case others > 0:
 		m.cgroups.Forget(path)
 		return nil
+	case !sb.OwnCgroup:
+		m.cgroups.Forget(path)
+		return m.cgroups.RemovePlace(sb.CgroupParent)
 	}
 	return ignoreGone(m.cgroups.Remove(path))
 }
@@ -66,7 +71,7 @@ func (m *Manager) leaveCgroup(sb pod.Sandbox, path string) (others int) {
 	for _, e := range m.index.allSandboxes() {
 		other := e.value.Load()
 		known[other.ID] = true
-		if other.ID != sb.ID && other.OwnCgroup && !c.left[other.ID] && m.cgroups.PodPath(other.CgroupParent) == path {
+		if other.ID != sb.ID && !c.left[other.ID] && m.cgroups.PodPath(other.CgroupParent) == path {
 			others++
 		}
 	}
@@ -80,4 +85,21 @@ func (m *Manager) leaveCgroup(sb pod.Sandbox, path string) (others int) {
 	}
 	c.left[sb.ID] = true
 	return others
+}
+
+// podCgroup is the MonitorCgroup that has monitors count for their pods.
+const podCgroup = "pod"
+
+// monitorCgroup is where the monitors of a pod's containers are born, made if need be, in
+// the words of client.Spawn.
+func (m *Manager) monitorCgroup(sb pod.Sandbox) (string, error) {
+	parent := m.config.MonitorCgroup
+	switch parent {
+	case "":
+		return "", nil
+	case podCgroup:
+		parent = sb.CgroupParent
+	}
+	dirs, err := m.cgroups.Place(parent)
+	return strings.Join(dirs, ":"), err
 }

@@ -57,7 +57,7 @@ var rules = map[string]rule{
 	"crio.runtime.cgroup_manager":                         same("cgroup.driver"),
 	"crio.runtime.log_level":                              logLevel,
 	"crio.runtime.conmon":                                 dropped("not needed: vitrine-monitor is part of the runtime"),
-	"crio.runtime.conmon_cgroup":                          dropped("monitors stay in the daemon's cgroup"),
+	"crio.runtime.conmon_cgroup":                          same("runtime.monitor_cgroup"),
 	"crio.runtime.conmon_env":                             dropped("not needed: vitrine-monitor is part of the runtime"),
 	"crio.runtime.pinns_path":                             dropped("not needed: namespaces are pinned by the daemon"),
 	"crio.runtime.namespaces_dir":                         dropped("namespaces are pinned below the state directory"),
@@ -128,7 +128,10 @@ func translateHandler(c *crioConfig, t *translation, k crioKey, handler, key str
 		if k.value == true && c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") == "oci" {
 			t.set("runtime.handlers."+quoteKey(handler)+".privileged_without_host_devices", true)
 		}
-	case "runtime_root", "monitor_path", "monitor_cgroup", "monitor_env", "monitor_exec_cgroup":
+	case "monitor_cgroup":
+		t.set("runtime.monitor_cgroup", k.value)
+		t.note(k, "applies to all handlers")
+	case "runtime_root", "monitor_path", "monitor_env", "monitor_exec_cgroup":
 		t.note(k, "not needed: runtimes and monitors keep their state below the state directory")
 	default:
 		t.note(k, "no equivalent")

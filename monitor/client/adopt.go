@@ -103,13 +103,13 @@ func (m *Monitor) knowInit(pid int) {
 
 const sysPidfdOpen = 434
 
-// Adopt starts a monitor in the place of one that died: it goes on with the
+// Adopt starts a monitor in the place of one that died, in the cgroup of Spawn.Cgroup: it goes on with the
 // container's streams, its log at the very byte, and its exit status. lost is the
 // dead one as this process knew it; nil after a restart, when the container itself
 // is asked for its pipes. Attach and exec sessions ended with the dead monitor. The
 // error says why the container cannot be watched any more; no monitor is left then.
-func Adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, error) {
-	m, err := adopt(ctx, dir, program, lost.bequest())
+func Adopt(ctx context.Context, dir, program, cgroup string, lost *Monitor) (*Monitor, error) {
+	m, err := adopt(ctx, dir, program, cgroup, lost.bequest())
 	if err != nil {
 		return nil, fmt.Errorf("adopt the container in %s: %w", dir, err)
 	}
@@ -117,7 +117,7 @@ func Adopt(ctx context.Context, dir, program string, lost *Monitor) (*Monitor, e
 }
 
 // adopt takes left over: a file for each of wire.AdoptPidfd and on, or nil.
-func adopt(ctx context.Context, dir, program string, left []*os.File) (*Monitor, error) {
+func adopt(ctx context.Context, dir, program, cgroup string, left []*os.File) (*Monitor, error) {
 	defer func() {
 		for _, f := range left {
 			f.Close() // nil is no file to it
@@ -137,7 +137,7 @@ func adopt(ctx context.Context, dir, program string, left []*os.File) (*Monitor,
 			given += "1"
 		}
 	}
-	proc, err := fork(program, dir, []string{"vitrine-monitor", dir, "adopt", given}, files...)
+	proc, err := fork(program, dir, cgroup, []string{"vitrine-monitor", dir, "adopt", given}, files...)
 	if err != nil {
 		syscall.Close(pair[0])
 		return nil, err

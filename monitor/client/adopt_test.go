@@ -34,7 +34,7 @@ func (b *box) adopt(forgetful bool) {
 	if forgetful {
 		lost = nil
 	}
-	next, err := client.Adopt(b.ctx, b.dir, monitorPath, lost)
+	next, err := client.Adopt(b.ctx, b.dir, monitorPath, b.spawn.Cgroup, lost)
 	b.must(err)
 	b.must(b.m.Close())
 	b.m = next

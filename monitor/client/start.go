@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -59,8 +58,8 @@ type Spawn struct {
 	Attributes map[string]string
 	// OOMScoreAdj is the monitor's own; clamped by the kernel to what the daemon may set.
 	OOMScoreAdj int
-	// Cgroup is where the monitor is placed: a cgroup v2 directory, or v1 directories
-	// separated by ':'; empty means that it stays in the daemon's.
+	// Cgroup is where the monitor, and the launcher with it, is born: directories separated
+	// by ':', one of each hierarchy; empty means the daemon's.
 	Cgroup string
 	// Notify is what happens to system calls that the container's seccomp filter leaves to
 	// user space. The filter's listener path is then NotifyFile in Dir.
@@ -113,9 +112,6 @@ func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File) (*M
 		return nil, Created{}, errors.Join(err, proc.wait(context.WithoutCancel(ctx)))
 	}
 	m := newMonitor(s.Dir, c, proc)
-	if err := placeInCgroup(s.Cgroup, proc.pid); err != nil {
-		return nil, Created{}, errors.Join(err, m.abandon())
-	}
 	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Flags: wire.FlagLend, Body: config.Append(nil)}, files)
 	m.borrow(reply.Flags, fds)
 	if err != nil {
@@ -194,7 +190,7 @@ func (s *Spawn) spawn() (sock int, p *process, err error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
 	defer theirs.Close()
-	p, err = fork(s.MonitorPath, s.Dir, []string{"vitrine-monitor", s.Dir}, theirs)
+	p, err = fork(s.MonitorPath, s.Dir, s.Cgroup, []string{"vitrine-monitor", s.Dir}, theirs)
 	if err != nil {
 		syscall.Close(pair[0])
 		return -1, nil, err
@@ -202,8 +198,9 @@ func (s *Spawn) spawn() (sock int, p *process, err error) {
 	return pair[0], p, nil
 }
 
-// fork starts a monitor with descriptors from wire.SocketFD on, which stay the caller's.
-func fork(program, dir string, args []string, files ...*os.File) (*process, error) {
+// fork starts a monitor in a cgroup, as startIn has it, with descriptors from wire.SocketFD
+// on, which stay the caller's.
+func fork(program, dir, cgroup string, args []string, files ...*os.File) (*process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -217,7 +214,7 @@ func fork(program, dir string, args []string, files ...*os.File) (*process, erro
 	pidfd := -1
 	// The directory is for people and for a daemon that died before it heard from
 	// this monitor: it is how either finds out whose it is.
-	p, err := os.StartProcess(program, args, &os.ProcAttr{
+	p, err := startIn(cgroup, program, args, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
 		Files: append([]*os.File{null, null, log}, files...),
@@ -227,19 +224,6 @@ func fork(program, dir string, args []string, files ...*os.File) (*process, erro
 		return nil, fmt.Errorf("start monitor: %w", err)
 	}
 	return newProcess(p, pidfd), nil
-}
-
-// placeInCgroup moves pid into each of the directories.
-func placeInCgroup(dirs string, pid int) error {
-	for dir := range strings.SplitSeq(dirs, ":") {
-		if dir == "" {
-			continue
-		}
-		if err := os.WriteFile(dir+"/cgroup.procs", strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
-			return fmt.Errorf("place monitor in cgroup: %w", err)
-		}
-	}
-	return nil
 }
 
 func newMonitor(dir string, c *conn, p *process) *Monitor {

@@ -62,7 +62,7 @@ func (t *Trustee) start() error {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "trustee")
 	defer theirs.Close()
-	if t.process, err = fork(t.program, t.dir, []string{"vitrine-monitor", t.dir, wire.TrusteeArgument}, theirs); err != nil {
+	if t.process, err = fork(t.program, t.dir, "", []string{"vitrine-monitor", t.dir, wire.TrusteeArgument}, theirs); err != nil {
 		syscall.Close(pair[0])
 		return err
 	}
@@ -163,7 +163,7 @@ func (t *Trustee) Sweep(ctx context.Context) error {
 
 // Adopt is the function of that name for a container of which this process was lent
 // nothing: its descriptors come from the trustee, as far as it has them.
-func (t *Trustee) Adopt(ctx context.Context, id, dir, program string) (*Monitor, error) {
+func (t *Trustee) Adopt(ctx context.Context, id, dir, program, cgroup string) (*Monitor, error) {
 	left := nothingLent
 	if t != nil {
 		reply, fds, err := t.conn.call(ctx, &wire.Message{Kind: wire.Recall, Body: []byte(id)}, nil)
@@ -180,7 +180,7 @@ func (t *Trustee) Adopt(ctx context.Context, id, dir, program string) (*Monitor,
 		}
 		closeAll(fds)
 	}
-	m, err := adopt(ctx, dir, program, left.files())
+	m, err := adopt(ctx, dir, program, cgroup, left.files())
 	if err != nil {
 		return nil, fmt.Errorf("adopt the container in %s: %w", dir, err)
 	}

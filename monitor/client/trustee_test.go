@@ -89,7 +89,7 @@ func TestContainerLivesThroughTheDeathOfMonitorAndDaemon(t *testing.T) {
 
 			trustee, err = client.OpenTrustee(b.ctx, dir, monitorPath)
 			b.must(err)
-			b.m, err = trustee.Adopt(b.ctx, b.spawn.ID, b.dir, monitorPath)
+			b.m, err = trustee.Adopt(b.ctx, b.spawn.ID, b.dir, monitorPath, "")
 			b.must(err)
 			again, err := b.m.Attach(b.ctx, client.AttachOptions{Stdin: true})
 			b.must(err)
@@ -129,7 +129,7 @@ func TestContainerThatEndedWhileMonitorAndDaemonWereDeadHasItsExitCodeAndItsLast
 
 	trustee, err = client.OpenTrustee(b.ctx, dir, monitorPath)
 	b.must(err)
-	b.m, err = trustee.Adopt(b.ctx, b.spawn.ID, b.dir, monitorPath)
+	b.m, err = trustee.Adopt(b.ctx, b.spawn.ID, b.dir, monitorPath, "")
 	b.must(err)
 	if e := b.exit(); e.Code() != 11 || e.Source != wire.SourcePidfd {
 		t.Errorf("exit %+v", e)

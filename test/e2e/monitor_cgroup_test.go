@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
+)
+
+// cgroupOf is the text of a process's cgroups.
+func cgroupOf(t *testing.T, pid int) string {
+	t.Helper()
+	return string(harness.Must(os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)))(t))
+}
+
+// in reports whether every hierarchy that has limits or accounts says so.
+func in(cgroups, path string) bool {
+	there := 0
+	for line := range strings.Lines(cgroups) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) != 3 || strings.HasPrefix(fields[1], "name=") && fields[2] == "/" {
+			continue
+		}
+		if fields[2] != path {
+			return false
+		}
+		there++
+	}
+	return there > 0
+}
+
+func (n *node) monitorOf(id string) int {
+	n.Helper()
+	pid := findProcess("vitrine-monitor", filepath.Join(n.State(), "containers", id))
+	if pid == 0 {
+		n.Fatalf("container %s has no monitor", id)
+	}
+	return pid
+}
+
+func TestMonitorsCountForTheirPod(t *testing.T) {
+	n := start(t, harness.Options{CgroupDriver: "cgroupfs", Config: "[runtime]\nmonitor_cgroup = \"pod\"\n"})
+	p := n.HostPod("accounted")
+	p.Linux.Resources = &runtime.LinuxContainerResources{MemoryLimitInBytes: 96 << 20}
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	place := filepath.Join(p.Linux.CgroupParent, "vitrine-monitors")
+	id, c := n.run(sandbox, p, "c", "sh", "-c", "echo hello; exec sleep 1000")
+	n.stdout(p, c, "hello\n")
+	monitor := n.monitorOf(id)
+	if got := cgroupOf(t, monitor); !in(got, place) {
+		t.Errorf("the monitor is not in %s:\n%s", place, got)
+	}
+	if got := cgroupOf(t, initPID(t, n, id)); strings.Contains(got, "vitrine-monitors") {
+		t.Errorf("the container is where its monitor is:\n%s", got)
+	}
+	if out := harness.Must(n.cri.Exec(n.ctx, id, 60, "cat", "/proc/self/cgroup"))(t); strings.Contains(string(out.Stdout), "vitrine-monitors") {
+		t.Errorf("an exec is where the monitor is:\n%s", out.Stdout)
+	}
+	if got := cgroupOf(t, n.PID()); strings.Contains(got, "vitrine-monitors") {
+		t.Errorf("the daemon is where the monitor is:\n%s", got)
+	}
+
+	kill9(n, monitor)
+	for deadline := time.Now().Add(harness.Scale(30 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
+		pid := findProcess("vitrine-monitor", filepath.Join(n.State(), "containers", id))
+		if raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); pid != monitor && err == nil && in(string(raw), place) {
+			monitor = pid
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no other monitor came into the same place")
+		}
+	}
+
+	// The pod's limit runs out: the container goes, the monitor stays.
+	hog := harness.Must(n.cri.Run(n.ctx, sandbox, p, harness.Container(p, "hog", n.image, "/bin/payload", "hog", "200")))(t)
+	end := harness.Must(n.cri.WaitExit(n.ctx, hog))(t)
+	if end.Reason != "OOMKilled" || end.ExitCode != 137 {
+		t.Errorf("reason %q, code %d, want OOMKilled with 137", end.Reason, end.ExitCode)
+	}
+	if n.monitorOf(id) != monitor || n.monitorOf(hog) == 0 {
+		t.Error("the OOM killer took a monitor")
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
+
+func TestMonitorsHaveACgroupOfTheirOwn(t *testing.T) {
+	name := fmt.Sprintf("/vitrine-test-%d", os.Getpid())
+	n := start(t, harness.Options{CgroupDriver: "cgroupfs", Config: fmt.Sprintf("[runtime]\nmonitor_cgroup = %q\n", name)})
+	t.Cleanup(func() {
+		for _, root := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
+			for _, below := range []string{name + "/vitrine-monitors", name} {
+				dirs, _ := filepath.Glob(root + below)
+				for _, dir := range dirs {
+					os.Remove(dir)
+				}
+			}
+		}
+	})
+	p := n.HostPod("elsewhere")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	id, _ := n.run(sandbox, p, "c", "sleep", "1000")
+	if got := cgroupOf(t, n.monitorOf(id)); !in(got, name+"/vitrine-monitors") {
+		t.Errorf("the monitor is not below %s:\n%s", name, got)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
