@@ -64,18 +64,32 @@ func BenchmarkRootfs(b *testing.B) {
 	})
 }
 
-// BenchmarkList is List and Status with 200 images.
-func BenchmarkList(b *testing.B) {
+// BenchmarkCrowd is what there is to ask of, and to do to, a store of 500 images of eight
+// layers each.
+func BenchmarkCrowd(b *testing.B) {
+	const images, layers = 500, 8
 	w := newWorld(b)
+	push := func(name string) string {
+		var img fixture.Image
+		for l := range layers {
+			content := fmt.Sprint(name, "-", l)
+			img.Layers = append(img.Layers, fixture.Layer{Files: []fixture.File{{Name: content, Body: []byte(content)}}})
+		}
+		p, err := fixture.BuildImage(b.Context(), w.reg.Addr, "bench/crowd:"+name, img)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return p.Ref
+	}
 	var last string
-	for i := range 200 {
-		last = w.push(fmt.Sprintf("bench/list:%d", i), fixture.Image{Layers: small(fmt.Sprint(i)).Layers[:1]}).Ref
+	for i := range images {
+		last = push(fmt.Sprint("i", i))
 		w.pull(last)
 	}
 	b.Run("List", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			if all, err := w.List(b.Context()); err != nil || len(all) != 200 {
+			if all, err := w.List(b.Context()); err != nil || len(all) != images {
 				b.Fatal(len(all), err)
 			}
 		}
@@ -87,6 +101,32 @@ func BenchmarkList(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	})
+	b.Run("FsInfo", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			if info, err := w.FsInfo(b.Context()); err != nil || info.Images.Inodes < images*layers {
+				b.Fatal(info, err)
+			}
+		}
+	})
+	more := 0
+	b.Run("PullAndRemove", func(b *testing.B) {
+		var pulled, removed time.Duration
+		for range b.N {
+			more++
+			ref := push(fmt.Sprint("more", more))
+			before := cpuTime()
+			w.pull(ref)
+			pulled += cpuTime() - before
+			before = cpuTime()
+			if err := w.Remove(b.Context(), ref); err != nil {
+				b.Fatal(err)
+			}
+			removed += cpuTime() - before
+		}
+		b.ReportMetric(pulled.Seconds()*1000/float64(b.N), "pull-cpu-ms/op")
+		b.ReportMetric(removed.Seconds()*1000/float64(b.N), "remove-cpu-ms/op")
 	})
 }
 
