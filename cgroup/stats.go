@@ -31,7 +31,8 @@ type MemoryStats struct {
 	At time.Time
 	// Usage is what is charged; WorkingSet is Usage less inactive file pages, as
 	// kubelet's eviction computes it.
-	Usage, WorkingSet, RSS, Cache, MappedFile uint64
+	// Shmem is the part of Cache that no file system on a disk is behind: tmpfs, shared memory.
+	Usage, WorkingSet, RSS, Cache, MappedFile, Shmem uint64
 	// Limit is 0 when there is none.
 	Limit, MaxUsage, FailCount  uint64
 	HasMaxUsage, HasFailCount   bool

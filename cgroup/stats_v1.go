@@ -83,7 +83,7 @@ func memoryV1(f *figures, extent Extent) (*MemoryStats, *SwapStats, error) {
 	}
 	m.InactiveFile = stat.of("total_inactive_file")
 	m.WorkingSet = m.Usage - min(m.Usage, m.InactiveFile)
-	m.RSS, m.Cache, m.MappedFile = stat.of("total_rss"), stat.of("total_cache"), stat.of("total_mapped_file")
+	m.RSS, m.Cache, m.MappedFile, m.Shmem = stat.of("total_rss"), stat.of("total_cache"), stat.of("total_mapped_file"), stat.of("total_shmem")
 	m.PageFaults, m.MajorPageFaults = stat.of("total_pgfault"), stat.of("total_pgmajfault")
 	m.OwnPageFaults, m.HasOwnFaults = stat.get("pgfault")
 	m.OwnMajorPageFaults = stat.of("pgmajfault")

@@ -54,7 +54,7 @@ func memoryV2(f *figures, extent Extent) (*MemoryStats, error) {
 	}
 	m.InactiveFile = stat.of("inactive_file")
 	m.WorkingSet = m.Usage - min(m.Usage, m.InactiveFile)
-	m.RSS, m.Cache, m.MappedFile = stat.of("anon"), stat.of("file"), stat.of("file_mapped")
+	m.RSS, m.Cache, m.MappedFile, m.Shmem = stat.of("anon"), stat.of("file"), stat.of("file_mapped"), stat.of("shmem")
 	m.PageFaults, m.MajorPageFaults = stat.of("pgfault"), stat.of("pgmajfault")
 	m.ActiveFile, m.HasFileLists = stat.get("active_file")
 	m.Kernel, m.HasKernel = stat.get("kernel") // since Linux 5.18

@@ -61,7 +61,7 @@ func failure(ref string, err error, secrets []string) error {
 		return already
 	}
 	kind, class := classify(err)
-	text := fmt.Sprintf("pull image %q: %s", ref, redact(err.Error(), secrets))
+	text := fmt.Sprintf("pull image %q: %s", ref, redact(tuning.ReplaceAllString(err.Error(), ""), secrets))
 	if kind == pod.ErrRegistryUnavailable || kind == pod.ErrSignatureValidationFailed {
 		text = kind.Error() + ": " + text
 	}
@@ -179,6 +179,10 @@ func classifyStatus(code int) (kind error, class string) {
 	}
 	return nil, ""
 }
+
+// tuning is what containers/image puts before an error of a body that it read again from
+// the middle: figures for whoever tunes its heuristics.
+var tuning = regexp.MustCompile(`\(heuristic tuning data: [^)]*\): `)
 
 var (
 	userinfo = regexp.MustCompile(`(://)[^/@\s"']+@`)

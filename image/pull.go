@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,9 @@ func (s *Store) Pull(ctx context.Context, req PullRequest) (img Image, err error
 	}
 	span.Set(attribute.String("container.image.id", img.ID), attribute.StringSlice("container.image.repo_digests", img.RepoDigests),
 		attribute.Bool("vitrine.image.shared_pull", !leader))
+	if arch := img.Config.Architecture; arch != "" && arch != runtime.GOARCH {
+		span.Set(telemetry.KeyImageForeign.String(img.Config.OS + "/" + arch))
+	}
 	return img, nil
 }
 

@@ -89,6 +89,10 @@ func (m *Manager) ReopenLog(ctx context.Context, id string) (err error) {
 	if err != nil {
 		return fmt.Errorf("reopen log: %w", err)
 	}
+	c := *e.value.Load()
+	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil { // else it is going
+		span.Set(telemetry.ContainerAttributes(*owner.value.Load(), c)...)
+	}
 	if err := monitor.ReopenLog(ctx); err != nil {
 		return fmt.Errorf("reopen log of container %s: %w", e.value.Load().ID.Short(), err)
 	}

@@ -8,10 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -79,11 +83,52 @@ func (d *daemon) inspect(ctx context.Context, c pod.Container, into *why.Contain
 		into.Zombies = live.Zombies
 		into.LogBytes, into.LogDropped = live.LogBytes, live.LogDropped
 		into.Frozen = d.frozen(c)
+		into.LogGone = gone(ctx, c.LogPath)
 	}
 	if ledger, lost := d.pods.Denials(ctx, c); len(ledger) > 0 {
 		into.Denials, into.AllDenials = ledger, len(ledger)+int(min(lost, 1<<30))
 	}
 	into.Figures = fill(d.figures(ctx, c), into.Figures)
+}
+
+// gone says that a log is not there any more under its name. Looking may take as long as
+// its file system hangs, and is not waited for beyond ctx.
+func gone(ctx context.Context, path string) bool {
+	if path == "" {
+		return false
+	}
+	found := make(chan error, 1)
+	go func() { // ends with the call; nobody waits for one that hangs
+		_, err := os.Lstat(path)
+		found <- err
+	}()
+	select {
+	case err := <-found:
+		return errors.Is(err, fs.ErrNotExist)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// fullBelow is how much room a file system must have not to count as full, in bytes.
+const fullBelow = 1 << 20
+
+// full names the places that a container writes to and that have no room.
+func full(c pod.Container) string {
+	var places []string
+	for _, p := range []struct{ name, path string }{{"its writable layer", c.Rootfs}, {"its log", filepath.Dir(c.LogPath)}} {
+		var st unix.Statfs_t
+		if p.path == "" || p.path == "." || unix.Statfs(p.path, &st) != nil || st.Blocks == 0 {
+			continue
+		}
+		switch free := st.Bavail * uint64(st.Bsize); {
+		case free < fullBelow:
+			places = append(places, fmt.Sprintf("the file system of %s has %d KiB left", p.name, free>>10))
+		case st.Files > 0 && st.Ffree == 0:
+			places = append(places, "the file system of "+p.name+" can hold no more files")
+		}
+	}
+	return strings.Join(places, ", ")
 }
 
 // frozen says which cgroup a container stands still for; empty when it does not, or has
@@ -125,9 +170,9 @@ func (d *daemon) runDelay(path string) (longest time.Duration) {
 // fill takes what now lacks from what was kept at the exit, when the cgroup was whole.
 func fill(now, kept history.Figures) history.Figures {
 	if now.Periods == 0 && now.CPU == 0 && now.MemoryPeak == 0 {
-		output := now.Output
+		output, full := now.Output, now.Full
 		now = kept
-		now.Output = cmp.Or(output, kept.Output)
+		now.Output, now.Full = cmp.Or(output, kept.Output), cmp.Or(full, kept.Full)
 	}
 	now.OOMKills = max(now.OOMKills, kept.OOMKills)
 	now.ThreadFailures = max(now.ThreadFailures, kept.ThreadFailures)
@@ -139,7 +184,7 @@ func fill(now, kept history.Figures) history.Figures {
 func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 	var f history.Figures
 	if x := c.Exit; x != nil && x.Code != 0 {
-		f.Output = lastWords(c.LogPath)
+		f.Output, f.Full = lastWords(c.LogPath), full(c)
 	}
 	if c.Cgroup == "" {
 		return f
@@ -160,7 +205,7 @@ func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 		f.RunDelay = max(0, d.runDelay(c.Cgroup)-f.Throttled)
 	}
 	if m := stats.Memory; m != nil {
-		f.MemoryHigh, f.MajorFaults = m.HighEvents, m.MajorPageFaults
+		f.MemoryHigh, f.MajorFaults, f.MemoryFiles = m.HighEvents, m.MajorPageFaults, m.Shmem
 		f.MemoryPeak, f.MemoryLimit, f.MemoryFailures, f.OOMKills = m.MaxUsage, m.Limit, m.FailCount, m.OOMKills
 		if m.PSI != nil {
 			f.MemoryStall = time.Duration(m.PSI.Some.Total)

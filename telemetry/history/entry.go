@@ -132,6 +132,8 @@ type Figures struct {
 	MemoryPeak     uint64 `json:"memoryPeak,omitempty"`
 	MemoryLimit    uint64 `json:"memoryLimit,omitempty"`
 	MemoryFailures uint64 `json:"memoryFailures,omitempty"`
+	// MemoryFiles are files in memory: tmpfs, shared memory, volumes of medium Memory.
+	MemoryFiles uint64 `json:"memoryFiles,omitempty"`
 	// MemoryHigh counts the times above memory.high, MajorFaults pages read from disk.
 	MemoryHigh  uint64 `json:"memoryHigh,omitempty"`
 	MajorFaults uint64 `json:"majorFaults,omitempty"`
@@ -142,6 +144,9 @@ type Figures struct {
 	ThreadFailures uint64 `json:"threadFailures,omitempty"`
 	// Execs are the commands run in the container, probes among them.
 	Execs Execs `json:"execs,omitzero"`
+	// Full names the places on a disk without room for what the container wrote there: its
+	// writable layer, its log.
+	Full string `json:"full,omitempty"`
 	// Output is the end of what a container that failed wrote, at most 1 KiB.
 	Output string `json:"output,omitempty"`
 }

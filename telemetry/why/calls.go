@@ -57,7 +57,7 @@ func gather(e *Evidence) []call {
 // calls finds what failed and what took the time.
 func calls(e *Evidence) []Fact {
 	all := gather(e)
-	var facts []Fact
+	facts := foreign(e)
 	for i, c := range all {
 		if c.failed && c.method != "ExecSync" { // commands are counted elsewhere
 			recovered := slices.ContainsFunc(all[i+1:], func(later call) bool {
@@ -67,6 +67,27 @@ func calls(e *Evidence) []Fact {
 		}
 		if !slices.Contains(passive, c.method) && c.root.Duration() >= slow {
 			facts = append(facts, c.slowness(e))
+		}
+	}
+	return facts
+}
+
+// foreign finds containers whose image was pulled for another kind of node: what it holds
+// cannot be executed, except where something translates it.
+func foreign(e *Evidence) (facts []Fact) {
+	for _, t := range e.Traces {
+		for _, s := range t.Spans {
+			platform := s.Text("vitrine.image.foreign")
+			if platform == "" {
+				continue
+			}
+			for _, c := range e.Containers {
+				if c.Exit == nil || c.Image == "" || c.Image != s.Text("vitrine.image.ref") && c.Image != s.Text("container.image.id") {
+					continue
+				}
+				facts = append(facts, Fact{Time: time.Unix(0, s.End), Source: "trace", Container: c.Name, Cause: "process.format", Weight: 0.14,
+					Text: fmt.Sprintf("the image of %s was pulled for %s, which is not this node's platform", c.Name, platform)})
+			}
 		}
 	}
 	return facts

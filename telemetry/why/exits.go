@@ -23,7 +23,7 @@ func exits(e *Evidence) []Fact {
 		if c.Exit == nil {
 			continue
 		}
-		f := c.end(grace(e, c))
+		f := c.end(grace(e, c), c.alike(e))
 		f.Time, f.Source, f.Container = c.Finished, "exit", c.Name
 		if c.Attempt < newest[c.Name] {
 			f.Weight *= 0.5
@@ -77,8 +77,23 @@ func grace(e *Evidence, c Container) time.Duration {
 	return 0
 }
 
-// end is the fact of one container's end.
-func (c Container) end(grace time.Duration) Fact {
+// alike counts the attempts of a container, this one included, that ended by themselves
+// with the same status one after the other.
+func (c Container) alike(e *Evidence) (n int) {
+	for _, other := range e.Containers { // the oldest first
+		switch {
+		case other.Name != c.Name || other.Exit == nil || other.Attempt > c.Attempt:
+		case !other.Stopped && other.Exit.Code == c.Exit.Code && other.Exit.Reason == c.Exit.Reason:
+			n++
+		default:
+			n = 0
+		}
+	}
+	return n
+}
+
+// end is the fact of one container's end; alike are the attempts that ended so.
+func (c Container) end(grace time.Duration, alike int) Fact {
 	x := c.Exit
 	lived := ""
 	if !c.Started.IsZero() {
@@ -88,6 +103,9 @@ func (c Container) end(grace time.Duration) Fact {
 	message := x.Message
 	if message != "" {
 		message = ": " + message
+	}
+	if alike > 1 {
+		lived += fmt.Sprintf(", %d times one after the other", alike)
 	}
 	fact := func(cause string, weight float64, format string, args ...any) Fact {
 		return Fact{Cause: cause, Weight: weight, Text: fmt.Sprintf(format, args...)}
@@ -99,6 +117,9 @@ func (c Container) end(grace time.Duration) Fact {
 			if l := c.Figures.MemoryLimit; l > 0 {
 				message += fmt.Sprintf(" (the container's own is %s)", bytes(float64(l)))
 			}
+		}
+		if files := c.Figures.MemoryFiles; files >= max(c.Figures.MemoryLimit/4, 1<<20) {
+			message += fmt.Sprintf("; %s of its memory are files (tmpfs, shared memory, volumes of medium Memory)", bytes(float64(files)))
 		}
 		return fact("oom.killed", 0.97, "%s was killed by the kernel's OOM killer%s%s", c.Name, lived, message)
 	case x.Reason == "StartError":
@@ -138,6 +159,9 @@ func (c Container) end(grace time.Duration) Fact {
 		return fact("exit.signal", 0.57, "%s exited with %d%s, which is how programs say that %s ended them or a child of theirs%s", c.Name, x.Code, lived, signalNames[syscall.Signal(x.Code-128)], message)
 	case x.Code != 0:
 		return fact("exit.code", 0.55, "%s exited with %d by itself%s%s", c.Name, x.Code, lived, message)
+	}
+	if alike > 1 { // whoever starts it again expects it to go on
+		return fact("exit.restarted", min(0.6, 0.2+0.1*float64(alike)), "%s exited with 0%s: it was done, and was started again", c.Name, lived)
 	}
 	return fact("completed", 0.1, "%s exited with 0%s", c.Name, lived)
 }
@@ -189,6 +213,10 @@ func (c Container) lastWords() (Fact, bool) {
 			f.Cause, f.Weight = "process."+class.class, 0.65
 			f.Text = fmt.Sprintf("%s wrote: %q", c.Name, line)
 			f.sentence = fmt.Sprintf("%s exited with %d: %s; it wrote %q", c.Name, c.Exit.Code, class.words, line)
+			if class.class == "disk" && c.Figures.Full != "" {
+				f.Text += "; " + c.Figures.Full
+				f.sentence += "; " + c.Figures.Full
+			}
 			return f, true
 		}
 	}

@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -64,6 +65,19 @@ func ramp(x, from, to, lo, hi float64) float64 {
 	return lo + (hi-lo)*min(1, (x-from)/(to-from))
 }
 
+// remote says on whom a process waits in a kernel function; empty: that is not known.
+func remote(wait string) string {
+	for _, r := range []struct{ prefix, who string }{
+		{"request_wait_answer", "the daemon of a FUSE file system"}, {"fuse_", "the daemon of a FUSE file system"},
+		{"rpc_", "an NFS server"}, {"nfs", "an NFS server"}, {"cifs_", "an SMB server"}, {"ceph_", "a Ceph cluster"}, {"p9_", "a 9p server"},
+	} {
+		if strings.HasPrefix(wait, r.prefix) {
+			return r.who
+		}
+	}
+	return ""
+}
+
 // manyZombies is from when on ended children say that PID 1 waits for none.
 const manyZombies = 16
 
@@ -87,11 +101,16 @@ func processes(e *Evidence) []Fact {
 			add("log.blocked", 0.6, "%s waits to write its output: the pipe is full", c.Name)
 		case c.Process == "T" || c.Process == "t":
 			add("process.stopped", 0.85, "PID 1 of %s is stopped (state %s)", c.Name, c.Process)
+		case remote(c.Wait) != "":
+			add("process.stuck", 0.7, "PID 1 of %s waits for %s, which does not answer (%s)", c.Name, remote(c.Wait), c.Wait)
 		case c.Process == "D" && c.Wait != "":
 			add("process.stuck", 0.7, "PID 1 of %s is in uninterruptible sleep in %s", c.Name, c.Wait)
 		}
 		if c.Zombies >= manyZombies {
 			add("process.zombies", 0.4, "PID 1 of %s has not waited for %d children that have ended", c.Name, c.Zombies)
+		}
+		if c.LogGone {
+			add("log.missing", 0.55, "the log of %s is gone: somebody removed %s, and what the container writes goes into a file without a name", c.Name, c.LogPath)
 		}
 		if c.Monitor == "T" && !pipe {
 			add("log.blocked", 0.5, "the monitor of %s is stopped (state T): nobody reads its output", c.Name)

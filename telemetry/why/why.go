@@ -77,6 +77,8 @@ type Container struct {
 	Frozen string
 	// Zombies are children of PID 1 that have ended and that it has not waited for.
 	Zombies int
+	// LogGone: the log is not there any more under its name, and is written all the same.
+	LogGone bool
 	// LogBytes were written to the log, LogDropped were lost, so far.
 	LogBytes, LogDropped int64
 	// LogPath is where its log is, or was; empty: discarded, or not known.
@@ -148,7 +150,7 @@ func Judge(e Evidence) Verdict {
 	if e.Container != "" {
 		v.Subject += "/" + e.Container
 	}
-	causes := rank(facts)
+	causes := rank(explained(facts))
 	if len(causes) == 0 {
 		v.Cause = Cause{Name: None, Sentence: "nothing is wrong as far as the node can see", Facts: facts,
 			Next: "if something is slow or wrong all the same, look at the program itself: kubectl logs, and vitrine trace for the time of its calls"}
@@ -156,6 +158,26 @@ func Judge(e Evidence) Verdict {
 	}
 	v.Cause, v.Others = causes[0], causes[1:]
 	return v
+}
+
+// standstill are causes for which a program comes too late with everything else.
+var standstill = []string{"cpu.throttled", "cpu.pressure", "memory.pressure", "io.pressure", "process.frozen", "process.stopped", "process.stuck", "log.blocked"}
+
+// explained takes weight from what follows from something else: that the probes of a
+// container fail which stands still most of its time is no cause beside that.
+func explained(facts []Fact) []Fact {
+	for _, stall := range facts {
+		if stall.Weight < 0.5 || !slices.Contains(standstill, stall.Cause) {
+			continue
+		}
+		for i, f := range facts {
+			if f.Container == stall.Container && strings.HasPrefix(f.Cause, "probe.") && f.Weight > stall.Weight/2 {
+				facts[i].Weight = stall.Weight / 2
+				facts[i].Text += "; it stood still meanwhile"
+			}
+		}
+	}
+	return facts
 }
 
 // rank joins the facts of each cause and orders the causes.
@@ -173,15 +195,14 @@ func rank(facts []Fact) []Cause {
 		}
 		f.Text = oneLine(f.Text)
 		c.Facts = append(c.Facts, f)
-		c.Score = 1 - (1-c.Score)*(1-f.Weight)
 	}
 	var causes []Cause
 	for _, k := range order {
 		c := byKey[k]
-		if c.Score < threshold {
+		strongest := slices.MaxFunc(c.Facts, func(a, b Fact) int { return cmp.Compare(a.Weight, b.Weight) })
+		if c.Score = together(c, strongest.Weight); c.Score < threshold {
 			continue
 		}
-		strongest := slices.MaxFunc(c.Facts, func(a, b Fact) int { return cmp.Compare(a.Weight, b.Weight) })
 		c.Sentence = oneLine(cmp.Or(strongest.sentence, strongest.Text))
 		c.Next = cmp.Or(oneLine(strongest.next), c.Next)
 		slices.SortStableFunc(c.Facts, func(a, b Fact) int { return a.Time.Compare(b.Time) })
@@ -190,6 +211,25 @@ func rank(facts []Fact) []Cause {
 	}
 	slices.SortStableFunc(causes, func(a, b Cause) int { return cmp.Compare(b.Score, a.Score) })
 	return causes
+}
+
+// again is what a further call that was slow for the same reason adds to the slowest: on a
+// busy node every call takes its second.
+const again = 0.25
+
+// together is how strongly the facts of a cause speak for it.
+func together(c *Cause, strongest float64) float64 {
+	against, seen := 1.0, false
+	for _, f := range c.Facts {
+		w := f.Weight
+		if strings.HasSuffix(c.Name, ".slow") && (seen || w < strongest) {
+			w *= again
+		} else {
+			seen = true
+		}
+		against *= 1 - w
+	}
+	return 1 - against
 }
 
 // oneLine makes one line of a joined error.

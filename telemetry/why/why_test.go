@@ -88,6 +88,17 @@ func running(change ...func(*why.Container)) why.Container {
 	return c
 }
 
+// attempts are containers that ended one after the other in the same way.
+func attempts(x pod.Exit, n int) (all []why.Container) {
+	for i := range n {
+		all = append(all, ended(x, func(c *why.Container) {
+			c.ID, c.Attempt = fmt.Sprint("c", i), uint32(i)
+			c.Created, c.Started, c.Finished = at(int64(i)*10000), at(int64(i)*10000+100), at(int64(i)*10000+400)
+		}))
+	}
+	return all
+}
+
 // cases say which cause must come first. The golden file holds every word.
 var cases = []struct {
 	name, cause string
@@ -101,6 +112,10 @@ var cases = []struct {
 		step("1", "", "CreateContainer", 0, 4000), step("2", "1", "quota.assign", 10, 3900), step("3", "1", "image.rootfs.mount", 3900, 3950))}}},
 	{"time without a step stays with the call that has it", "lifecycle.slow", why.Evidence{Traces: []*waterfall.Trace{trace(
 		step("1", "", "CreateContainer", 0, 4000), step("2", "1", "lifecycle.create_container", 10, 3900), step("3", "2", "image.rootfs.mount", 3500, 3950))}}},
+	{"two calls that took their second and one that took three", "rootfs.slow", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "RunPodSandbox", 0, 1370), step("2", "1", "network.cni", 10, 1190, with("vitrine.cni.plugin", "bridge")),
+		step("3", "", "CreateContainer", 2000, 5460), step("4", "3", "image.rootfs.mount", 2100, 5110),
+		step("5", "", "StopPodSandbox", 9000, 10300), step("6", "5", "network.cni", 9100, 10020, with("vitrine.cni.plugin", "bridge")))}}},
 	{"hanging beats slow", "network.hanging", why.Evidence{Traces: []*waterfall.Trace{trace(
 		step("1", "", "RunPodSandbox", 0, 60000, unfinished), step("2", "1", "network.cni", 10, 60000, unfinished, with("vitrine.cni.plugin", "calico")))}}},
 	{"the canceled sibling is not the cause", "image.digest", why.Evidence{Traces: []*waterfall.Trace{trace(
@@ -150,6 +165,47 @@ var cases = []struct {
 	{"throttling explains the probes' timeouts less than they do themselves", "probe.timeout", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
 		c.Figures = history.Figures{Periods: 1000, ThrottledPeriods: 300, Throttled: 20 * time.Second, Execs: history.Execs{Count: 10, Failed: 4, Timeouts: 4, Longest: 5 * time.Second, Total: 20 * time.Second}}
 	})}}},
+	{"probes fail because of the throttling", "cpu.throttled", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
+		c.Figures = history.Figures{Periods: 1000, ThrottledPeriods: 700, Throttled: 60 * time.Second, Execs: history.Execs{Count: 3, NonZero: 3, Streak: 3}}
+	})}}},
+	{"done and started again", "exit.restarted", why.Evidence{Containers: attempts(pod.Exit{Reason: "Completed"}, 3)}},
+	{"done once", "none", why.Evidence{Containers: attempts(pod.Exit{Reason: "Completed"}, 1)}},
+	{"fails again and again", "exit.code", why.Evidence{Containers: attempts(pod.Exit{Code: 4, Reason: "Error"}, 4)}},
+	{"an apparmor profile that is not loaded", "apparmor.missing", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`apparmor: profile "shop" is not there`, "")),
+		step("2", "1", "lifecycle.spec", 10, 40, failed(`not found: apparmor: profile "shop" is not loaded`, "notfound")))}}},
+	{"a host without apparmor", "apparmor.unsupported", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "CreateContainer", 0, 50, failed(`not supported: apparmor: profile "shop" was asked for and AppArmor is not enabled on this host`, "")),
+		step("2", "1", "lifecycle.spec", 10, 40, failed(`not supported: apparmor: profile "shop" was asked for and AppArmor is not enabled on this host`, "unsupported")))}}},
+	{"no more user namespaces", "userns.exhausted", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "RunPodSandbox", 0, 50, failed("create namespaces: clone in a user namespace: no space left on device", "")),
+		step("2", "1", "network.namespaces", 10, 40, failed("create namespaces: clone in a user namespace: no space left on device", "")))}}},
+	{"a volume whose server is gone", "process.stuck", why.Evidence{Containers: []why.Container{running(func(c *why.Container) { c.Process, c.Wait = "D", "rpc_wait_bit_killable" })}}},
+	{"a log whose name is gone", "log.missing", why.Evidence{Containers: []why.Container{running(func(c *why.Container) { c.LogGone, c.LogPath = true, "/var/log/pods/shop_web/app/0.log" })}}},
+	{"watches, not the disk", "process.watches", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "Error: ENOSPC: System limit for number of file watchers reached, watch '/app'"
+		})}}},
+	{"the disk, and which", "process.disk", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output, c.Figures.Full = "write /tmp/x: no space left on device", "the file system of its writable layer has 0 KiB left"
+		})}}},
+	{"a clock that is behind", "image.clock", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 50, failed("x509", "")),
+		step("2", "1", "image.manifest", 10, 40, failed("x509: certificate has expired or is not yet valid: current time 2026-11-21T09:30:00Z is before 2026-11-22T09:30:00Z", "tls")))}}},
+	{"a certificate that has expired", "image.tls", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 50, failed("x509", "")),
+		step("2", "1", "image.manifest", 10, 40, failed("x509: certificate has expired or is not yet valid: current time 2026-11-21T09:30:00Z is after 2026-11-20T09:30:00Z", "tls")))}}},
+	{"an image of another platform", "process.format", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 50), step("2", "1", "image.pull", 10, 40, with("vitrine.image.foreign", "linux/s390x"), with("vitrine.image.ref", "app:1")))},
+		Containers: []why.Container{ended(pod.Exit{Code: 126, Reason: "StartError", Message: `start container: exec "/app": exec format error`}, func(c *why.Container) { c.Image = "app:1" })}}},
+	{"an image of another platform that is translated", "none", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 50), step("2", "1", "image.pull", 10, 40, with("vitrine.image.foreign", "linux/s390x"), with("vitrine.image.ref", "app:1")))},
+		Containers: []why.Container{ended(pod.Exit{Reason: "Completed"}, func(c *why.Container) { c.Image = "app:1" })}}},
+	{"memory that files fill", "oom.killed", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 137, Signal: 9, Reason: "OOMKilled", Message: "the limit"}, func(c *why.Container) {
+			c.Figures.MemoryLimit, c.Figures.MemoryFiles = 24<<20, 20<<20
+		})}}},
 	{"reclaim above memory.high", "memory.pressure", why.Evidence{Containers: []why.Container{running(func(c *why.Container) {
 		c.Figures = history.Figures{MemoryHigh: 30000}
 	})}}},

@@ -27,6 +27,7 @@ var areas = []struct{ prefix, area, words string }{
 	{"lifecycle.execute", "process", "executing the program"},
 	{"lifecycle.start_container", "process", "starting the container"},
 	{"monitor.", "monitor", "the container's monitor"},
+	{"lifecycle.reopen_log", "log", "opening the log anew"},
 	{"lifecycle.stop", "stop", "waiting for the container to end"},
 	{"lifecycle.volumes", "volume", "mounting an image volume"},
 	{"lifecycle.resolve", "config", "resolving the request"},
@@ -62,6 +63,8 @@ var things = []struct {
 }{
 	{"volume", regexp.MustCompile(`(?i)image volume|ImageVolumeMountFailed`)},
 	{"mount", regexp.MustCompile(`(?i)\bmount(s|ing|ed)?\b|container_path`)},
+	{"cgroup", regexp.MustCompile(`(?i)\bcgroups?\b`)},
+	{"userns", regexp.MustCompile(`(?i)\buserns|user namespace|\bid ?map`)},
 	{"user", regexp.MustCompile(`(?i)\b(user|group|uid|gid|passwd)\b`)},
 	{"seccomp", regexp.MustCompile(`(?i)seccomp`)},
 	{"apparmor", regexp.MustCompile(`(?i)apparmor`)},
@@ -87,6 +90,11 @@ var classes = []struct {
 	pattern *regexp.Regexp
 	words   string
 }{
+	{"exhausted", regexp.MustCompile(`(?i)(clone|unshare|namespaces?\b).*no space left on device`), "the node allows no more namespaces"},
+	{"watches", regexp.MustCompile(`(?i)inotify|fsnotify|file watch(er|es)|too many watches|upper limit on .*watches`), "no more files may be watched"},
+	{"redirect", regexp.MustCompile(`(?i)stopped after \d+ redirects|too many redirects|redirected you too many times`), "it is redirected in a circle"},
+	{"page", regexp.MustCompile(`(?i)text/html|<!doctype html|<html\b|invalid character '<' looking for`), "a web page answers where something else should"},
+	{"clock", regexp.MustCompile(`(?i)not yet valid: current time \S+ is before|token is not (yet )?valid|token used before|issued in the future|clock skew`), "two clocks do not agree"},
 	{"disk", regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|input/output error`), "the disk is full or broken"},
 	{"format", regexp.MustCompile(`(?i)exec format error`), "the program is for another architecture, or a script without its first line"},
 	{"library", regexp.MustCompile(`(?i)error while loading shared libraries|error loading shared library|cannot open shared object file`), "a shared library is missing from the image"},
@@ -101,11 +109,11 @@ var classes = []struct {
 	{"exhausted", regexp.MustCompile(`(?i)no IP addresses available|range.*(full|exhausted)|resource temporarily unavailable|cannot allocate memory|resource exhausted`), "something has run out"},
 	{"tcp", regexp.MustCompile(`(?i)connection refused|connection reset|no route to host|network is unreachable|broken pipe|unexpected EOF`), "the connection fails"},
 	{"timeout", regexp.MustCompile(`(?i)timed out|deadline exceeded|killed after|i/o timeout|timeout`), "it takes longer than it may"},
-	{"unsupported", regexp.MustCompile(`(?i)not served by this version|function not implemented|operation not supported`), "this build or kernel cannot do it"},
+	{"unsupported", regexp.MustCompile(`(?i)not served by this version|function not implemented|not supported|not enabled on this host`), "this build or kernel cannot do it"},
 	{"missing", regexp.MustCompile(`(?i)no such file or directory|not found|is in none of|does not exist|unknown|no such|no matching entries|unable to find|is not there|cannot open`), "it is not there"},
 	{"denied", regexp.MustCompile(`(?i)permission denied|operation not permitted|denied|forbidden|unauthorized|not allowed|access control`), "it is not permitted"},
 	{"busy", regexp.MustCompile(`(?i)device or resource busy|already exists|text file busy`), "it is in use or exists already"},
-	{"invalid", regexp.MustCompile(`(?i)invalid|not supported|is a directory|not a directory|malformed|must `), "the request is wrong"},
+	{"invalid", regexp.MustCompile(`(?i)invalid|numerical result out of range|is a directory|not a directory|malformed|must `), "the request is wrong"},
 }
 
 // known are the classes that pulls set on their spans (error.type), in words.
@@ -135,7 +143,7 @@ func classify(step, class, text string) (name, words string) {
 			}
 		}
 	}
-	if said, ok := known[class]; ok && pulling { // elsewhere the same word is not a registry's
+	if said, ok := known[class]; ok && pulling && !precise(text) { // elsewhere the same word is not a registry's
 		return where + "." + class, said
 	}
 	for _, c := range classes {
@@ -146,9 +154,25 @@ func classify(step, class, text string) (name, words string) {
 	return where + "." + cmp.Or(class, "failed"), "it fails"
 }
 
+// precise: the message says more than a room's word for it.
+func precise(text string) bool {
+	for _, c := range classes {
+		switch c.class {
+		case "redirect", "page", "clock":
+			if c.pattern.MatchString(text) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // advice is the next step, by cause or by its second part; the first that fits.
 var advice = []struct{ cause, next string }{
-	{"image.auth", "check the pull secret: kubectl get pod -o jsonpath={.spec.imagePullSecrets}, and that it is for this registry"},
+	{"image.auth", "check the pull secret: kubectl get pod -o jsonpath={.spec.imagePullSecrets}, that it is for this registry, and that it has not expired"},
+	{"image.clock", "compare the node's clock with the registry's: date, chronyc tracking, curl -I"},
+	{"image.page", "look at what answers: curl -i https://REGISTRY/v2/; a proxy, a portal for signing in or a wrong port stands in the registry's place"},
+	{"image.redirect", "look at where the registry, or the proxy before it, sends the request: curl -iL https://REGISTRY/v2/"},
 	{"image.denied", "check that the credentials may read this repository"},
 	{"image.ratelimit", "wait, authenticate the pulls, or put a mirror into registries.conf"},
 	{"image.notfound", "check the image's name and tag; the registry has no such manifest or layer"},
@@ -169,6 +193,7 @@ var advice = []struct{ cause, next string }{
 	{"network.", "read the plugin's own words above; vitrine check shows what this host lacks"},
 	{"hook.", "run the named hook by hand with the container's state on standard input; it delays or stops every container it matches"},
 	{"process.interpreter", "a script's first line must name a program of the image and not end as on Windows (CRLF); a binary needs its dynamic loader in the image"},
+	{"process.watches", "raise fs.inotify.max_user_watches and max_user_instances on the node (in a user namespace user.max_inotify_watches), or watch fewer files"},
 	{"process.files", "raise the limit of open files (ulimit -n), or look for files and connections that are never closed"},
 	{"process.panic", "it is a fault of the program: read the words around this one with vitrine logs"},
 	{"process.dns", "check the name, and the pod's resolver: its /etc/resolv.conf, dnsPolicy, and the cluster's DNS service"},
@@ -185,6 +210,13 @@ var advice = []struct{ cause, next string }{
 	{"process.readonly", "mount an emptyDir where the program writes, or set readOnlyRootFilesystem to false"},
 	{"process.disk", "free space: the node's disk, or the size limit of the volume that is written to"},
 	{"seccomp.missing", "put the profile below the kubelet's seccomp directory on this node, and check what is wrong with it"},
+	{"unpack.limit", "the image is larger than this node's bounds on images allow, or made to be; the bounds are in vitrine config"},
+	{"unpack.digest", "the image was built or stored wrong, or is damaged on its way: pull it elsewhere to tell the two apart, then build it anew"},
+	{"exit.restarted", "a program that is done needs a Job, or restartPolicy OnFailure or Never; if it should go on, see why its command returns: kubectl logs"},
+	{"apparmor.", "load the profile on this node (apparmor_parser), or take it out of the pod's securityContext; aa-status lists those that are loaded"},
+	{"cgroup.", "check the pod's resources against the node: its CPUs, NUMA nodes and huge pages, and the limits of the cgroup above"},
+	{"userns.", "check the ranges in /etc/subuid and of the kubelet, and user.max_user_namespaces on the node"},
+	{"memory.invalid", "raise the memory limit: less than this no process can be started in"},
 	{"image.limit", "the image is larger than this node's bounds on images allow; they are in vitrine config"},
 	{"process.denied", "check the file's mode and the user that the container runs as"},
 	{"user.", "check runAsUser, runAsGroup and the image's USER against its /etc/passwd"},
@@ -213,6 +245,8 @@ var advice = []struct{ cause, next string }{
 	{"probe.timeout", "raise the probe's timeoutSeconds, or make what it runs cheaper"},
 	{"probe.failed", "run the probe's command by hand: kubectl exec"},
 	{"probe.slow", "make what the probe runs cheaper, or use an httpGet or grpc probe instead of exec"},
+	{"log.missing", "let whatever cleans the node leave /var/log/pods alone; kubectl logs works again after the next rotation, or a restart of the container"},
+
 	{"log.lost", "free the disk that the log lies on, or make it faster; the count above is what is missing"},
 	{"log.flood", "lower the program's log level; kubelet rotates at containerLogMaxSize"},
 	{"log.blocked", "look at why the log's reader does not read: the state of the monitor, a stopped process, the disk"},
@@ -222,6 +256,7 @@ var advice = []struct{ cause, next string }{
 	{"daemon.restarted", "find out why the daemon was killed: its log and the kernel's; kubelet tries again by itself"},
 	{"node.rebooted", "find out why the node went down; kubelet starts the pod's containers anew"},
 	{"monitor.lost", "find out who killed the monitor; the container's exit status could not be had"},
+	{"log.", "look at the log's directory: its mode, its owner, its disk, what stands in the log's place; until it can be opened anew, the log grows without bound"},
 	{"lock.", "look at vitrine status for the operation that holds the pod"},
 }
 

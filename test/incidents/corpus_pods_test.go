@@ -2,18 +2,9 @@ package incidents
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
-	"math/big"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,19 +40,6 @@ func foreign() []byte {
 	binary.LittleEndian.PutUint16(b[16:], uint16(elf.ET_EXEC))
 	binary.LittleEndian.PutUint16(b[18:], uint16(machine))
 	return b
-}
-
-// expired is a registry whose certificate was good until yesterday.
-func expired(t testing.TB) *httptest.Server {
-	t.Helper()
-	key := harness.Must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-	yesterday := time.Now().Add(-24 * time.Hour)
-	certificate := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: yesterday.Add(-time.Hour), NotAfter: yesterday, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der := harness.Must(x509.CreateCertificate(rand.Reader, &certificate, &certificate, &key.PublicKey, key))(t)
-	s := httptest.NewUnstartedServer(http.NotFoundHandler())
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	s.StartTLS()
-	return s
 }
 
 // configs are what pods ask for and cannot have, and what their programs find.
@@ -103,7 +81,7 @@ var configs = group{
 			}
 		}},
 		{name: "registry whose certificate has expired", cause: "image.tls", evidence: []string{"x509"}, inject: func(w *world) {
-			s := expired(w)
+			s := certified(w, time.Now().Add(-25*time.Hour), time.Now().Add(-24*time.Hour))
 			w.undo = append(w.undo, s.Close)
 			w.fails(s.Listener.Addr().String() + "/test/box:1")
 		}},

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -322,7 +321,7 @@ var figures = group{
 			w.undo = append(w.undo, func() { unix.Unmount(w.pod.LogDirectory, unix.MNT_DETACH) })
 			w.ends(nil, "/bin/payload", "lines", "20000", "100")
 		}},
-		{name: "reader of the log that stands still", cause: "log.blocked", evidence: []string{"monitor"}, passing: true, inject: func(w *world) {
+		{name: "reader of the log that stands still", cause: "log.blocked", evidence: []string{"waits to write its output", "monitor"}, passing: true, inject: func(w *world) {
 			id, _ := w.container(nil, "/bin/sh", "-c", "sleep 1; exec yes")
 			_, monitor := w.init(id)
 			if err := unix.Kill(monitor, unix.SIGSTOP); err != nil {
@@ -370,22 +369,9 @@ var slowDisk = group{
 }
 
 var fullDisk = group{
-	name: "full disk",
-	options: func(t *testing.T, dir string) harness.Options {
-		root := filepath.Join(dir, "small")
-		if err := os.Mkdir(root, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("tmpfs", root, "tmpfs", 0, "size=8m"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			exec.Command("umount", "-R", root).Run()
-			unix.Unmount(root, unix.MNT_DETACH)
-		})
-		return harness.Options{Config: fmt.Sprintf("[image]\nroot = %q\n", filepath.Join(root, "storage"))}
-	},
-	before: func(*node) {},
+	name:    "full disk",
+	options: func(t *testing.T, dir string) harness.Options { return smallStore(t, dir, "size=8m") },
+	before:  func(*node) {},
 	incidents: []incident{
 		{name: "image store's disk full", cause: "unpack.disk", evidence: []string{"no space left on device"}, inject: func(w *world) {
 			big := fixture.Image{Layers: []fixture.Layer{{Files: []fixture.File{{Name: "big", Body: make([]byte, 16<<20)}}}}}

@@ -15,6 +15,7 @@
 //	payload hostile [NUMBER]             forty things and more that a container may not do, once each, and the system call
 //	payload syscall NUMBER [TIMES]       the system call, with zero arguments
 //	payload cost NUMBER TIMES            the system call; says how many nanoseconds of CPU time one took
+//	payload watch PATH                   an inotify watch, then until SIGTERM
 //	payload pulse NUMBER                 says "beating" and makes the system call every millisecond until SIGTERM
 package main
 
@@ -68,6 +69,8 @@ func main() {
 		repeat(number(2, 0), number(3, 1))
 	case "cost":
 		cost(number(2, 0), number(3, 1))
+	case "watch":
+		watch(os.Args[2])
 	case "pulse":
 		pulse(number(2, 0))
 	default:
@@ -159,6 +162,17 @@ func wait() {
 	fmt.Println("waiting")
 	<-c
 	fmt.Println("terminated")
+}
+
+func watch(path string) {
+	fd, err := syscall.InotifyInit()
+	if err != nil {
+		fail("inotify_init: " + err.Error())
+	}
+	if _, err := syscall.InotifyAddWatch(fd, path, syscall.IN_MODIFY); err != nil {
+		fail("inotify_add_watch " + path + ": " + err.Error())
+	}
+	wait()
 }
 
 func spawn(n int) {
