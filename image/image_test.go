@@ -114,6 +114,27 @@ func small(mark string) fixture.Image {
 	}
 }
 
+// Kubelet's garbage collection and a person may want the same image gone.
+func TestImageIsRemovedBySeveralAtOnce(t *testing.T) {
+	w := newWorld(t)
+	pushed := w.push("shop/unwanted:1", small("unwanted"))
+	for round := range 5 {
+		img := w.pull(pushed.Ref)
+		errs := make(chan error)
+		for range 8 {
+			go func() { errs <- w.Remove(t.Context(), img.ID) }()
+		}
+		for range 8 {
+			if err := <-errs; err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+		if all, err := w.List(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("round %d: %d images are left, %v", round, len(all), err)
+		}
+	}
+}
+
 func TestPulledImageIsListedFoundAndRemoved(t *testing.T) {
 	w := newWorld(t)
 	pushed := w.push("shop/web:1", small("one"))

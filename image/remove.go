@@ -37,7 +37,7 @@ func (s *Store) Remove(ctx context.Context, ref string) (err error) {
 	defer release()
 	_, err = s.storage.DeleteImage(img.ID, true)
 	switch {
-	case errors.Is(err, storage.ErrImageUnknown):
+	case errors.Is(err, storage.ErrImageUnknown), errors.Is(err, storage.ErrNotAnImage): // somebody else was quicker
 		err = nil
 	case errors.Is(err, storage.ErrImageUsedByContainer), errors.Is(err, storage.ErrLayerUsedByContainer):
 		err = fmt.Errorf("%w: a container uses it", pod.ErrState)
