@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/test/harness"
@@ -278,6 +279,17 @@ func TestPodInItsOwnUserNamespaceIsNobodyOnTheHost(t *testing.T) {
 		}
 		n.nothingLeft()
 		return
+	}
+	for cause, change := range map[string]func(*runtime.NamespaceOption){
+		"process namespace": func(o *runtime.NamespaceOption) { o.Pid = runtime.NamespaceMode_POD },
+		"map id 0":          func(o *runtime.NamespaceOption) { o.UsernsOptions.Uids[0].ContainerId = 1 },
+	} {
+		bad := proto.CloneOf(pod)
+		change(bad.Linux.SecurityContext.NamespaceOptions)
+		_, err := n.cri.RunPod(n.ctx, bad)
+		if code := status.Code(err); code != codes.Unimplemented && code != codes.InvalidArgument || !strings.Contains(err.Error(), cause) {
+			t.Errorf("%v, want it to be refused because of %q", err, cause)
+		}
 	}
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
 	c := harness.Container(pod, "c", n.image, "/bin/sh", "-c", "id -u; cat /proc/self/uid_map; echo x > /made && ls -ln /made; echo up; exec sleep 1000")
