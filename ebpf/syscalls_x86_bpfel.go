@@ -80,7 +80,7 @@ const (
 	syscallsWatchingWATCH_DENIALS syscallsWatching = 2
 	syscallsWatchingWATCH_FLIGHT  syscallsWatching = 4
 	syscallsWatchingWATCH_ACCEPT  syscallsWatching = 8
-	syscallsWatchingWATCH_ENTRY   syscallsWatching = 7
+	syscallsWatchingWATCH_ENTRY   syscallsWatching = 3
 )
 
 // Names of all BPF objects in the ELF.

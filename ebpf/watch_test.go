@@ -280,6 +280,36 @@ func TestFlightRecorderHasTheLastCalls(t *testing.T) {
 	}
 }
 
+// A thread that ends in a call has it as its last, and a call that returned is not told twice.
+func TestFlightRecorderHasTheCallThatNeverReturned(t *testing.T) {
+	p := open(t)
+	for part, leaves := range map[string]bool{"exit 3": true, "abort": false} {
+		t.Run(part, func(t *testing.T) {
+			dir, id := newCgroup(t, "", "ends-"+part[:4], 0)
+			track(t, p, id)
+			w := watch(t, p, id, ebpf.WatchOptions{Flight: true})
+			cmd, _, _ := startInit(t, p, dir, id, part)
+			wait(t, cmd)
+			f, err := w.Flight()
+			if err != nil || !f.Ended {
+				t.Fatalf("ended %v, %v", f.Ended, err)
+			}
+			left := 0
+			for i, c := range f.Calls {
+				if c.Unfinished && c.Number == unix.SYS_EXIT_GROUP {
+					left++
+				}
+				if c.Unfinished && c.Number != unix.SYS_EXIT_GROUP { // a thread that is killed returns from its call first
+					t.Errorf("call %d of %d: %+v", i, len(f.Calls), c)
+				}
+			}
+			if (left == 1) != leaves {
+				t.Errorf("%d times exit_group without a return: %+v", left, f.Calls)
+			}
+		})
+	}
+}
+
 func TestLedgerIsBoundedPerContainer(t *testing.T) {
 	p := open(t)
 	dir, id := newCgroup(t, "", "bounded", 0)

@@ -1,26 +1,37 @@
 package ebpf
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf/btf"
 )
 
-// watchables are what can be asked of a container's system calls. The program at the
-// beginning of a call is needed by all but the first.
-func watchables() []family {
-	return []family{
-		{"eBPF syscall counts", syscallsProgSysExit, "sys_exit",
-			"how often a container makes each system call, and how often it fails, is counted while somebody asks; a seccomp profile can be learned",
-			"system calls cannot be counted, and no seccomp profile can be learned", ""},
-		{"eBPF syscall latency", syscallsProgSysEnter, "sys_enter",
-			"a sample of a container's system calls is timed while somebody asks", "system calls cannot be timed", ""},
-		{"eBPF denied syscalls", syscallsProgSysEnter, "sys_enter",
-			"all that a container's system calls are refused is in its ledger while somebody asks", "only what is denied by a signal, a missing capability or SELinux is in a container's ledger", ""},
-		{"eBPF flight recorder", syscallsProgSysEnter, "sys_enter",
-			"the last system calls of a container that asks are kept for its end", "the last system calls before an end cannot be kept", ""},
+// A watchable is what can be asked of a container's system calls.
+type watchable struct {
+	family
+	flags syscallsWatching
+}
+
+func watchables() []watchable {
+	all := []watchable{
+		{family{name: "eBPF syscall counts",
+			with:    "how often a container makes each system call, and how often it fails, is counted while somebody asks; a seccomp profile can be learned",
+			without: "system calls cannot be counted, and no seccomp profile can be learned"}, 0},
+		{family{name: "eBPF syscall latency",
+			with: "a sample of a container's system calls is timed while somebody asks", without: "system calls cannot be timed"}, syscallsWatchingWATCH_LATENCY},
+		{family{name: "eBPF denied syscalls",
+			with:    "all that a container's system calls are refused is in its ledger while somebody asks",
+			without: "only what is denied by a signal, a missing capability or SELinux is in a container's ledger"}, syscallsWatchingWATCH_DENIALS},
+		{family{name: "eBPF flight recorder",
+			with: "the last system calls of a container that asks are kept for its end", without: "the last system calls before an end cannot be kept"}, syscallsWatchingWATCH_FLIGHT},
 	}
+	for i := range all {
+		all[i].tracepoint = "sys_exit"
+		if all[i].flags&syscallsWatchingWATCH_ENTRY != 0 {
+			all[i].tracepoint = "sys_enter"
+		}
+	}
+	return all
 }
 
 // SyscallFeatures says what could be asked of system calls. It tries it out when it is first
@@ -51,13 +62,11 @@ func (p *Programs) trySyscalls() (features []Feature) {
 		switch {
 		case kernel != nil && tracepoint(kernel, f.tracepoint) == nil:
 			failed = fmt.Errorf("%s: %w", f.tracepoint, errAbsent)
-		case err == nil && f.program == syscallsProgSysEnter:
-			failed = errors.Join(o.withoutEntry, o.attach(uint32(syscallsWatchingWATCH_ENTRY)))
 		case err == nil:
-			failed = o.attach(0)
+			failed = o.attach(uint32(f.flags))
 		}
-		feature := outcome{f, failed}.feature()
-		if feature.OK && f.name == "eBPF denied syscalls" && o.capable == "" {
+		feature := outcome{f.family, failed}.feature()
+		if feature.OK && f.flags == syscallsWatchingWATCH_DENIALS && o.capable == "" {
 			feature.Consequence += "; a missing capability only as a permission, because the kernel tells of none"
 		}
 		features = append(features, feature)

@@ -50,6 +50,7 @@ enum {
 #define EPERM 1
 #define EACCES 13
 #define EROFS 30
+#define ENOSYS 38
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -254,7 +255,7 @@ struct task_struct___arm {
 };
 
 struct pt_regs___x86 {
-	unsigned long r10, r9, r8, dx, si, di, orig_ax;
+	unsigned long r10, r9, r8, ax, dx, si, di, orig_ax;
 };
 
 struct pt_regs___arm {

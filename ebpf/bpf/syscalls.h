@@ -235,22 +235,6 @@ int BPF_PROG(sys_exit, void *regs, long ret)
 		w->accepted = bpf_ktime_get_boot_ns();
 		tell(KIND_START, w->cgroup, w->accepted);
 	}
-	if (!(a->flags & WATCH_ENTRY))
-		return 0;
-	n = bpf_task_storage_get(&notes, t, 0, 0);
-	if (!n) { /* it entered before the watch began, or is just made */
-		n = bpf_task_storage_get(&notes, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!n)
-			return 0;
-		fresh = 1;
-		n->capability = -1;
-		n->entered = 0;
-	}
-	if (n->entered)
-		timed(w, n, nr < OTHERS ? nr : OTHERS);
-	if (a->flags & WATCH_DENIALS && failed && !fresh)
-		refused(w, t, n, regs, nr, ret, tally);
-	n->syscall = -1;
 	if (a->flags & WATCH_FLIGHT && !w->ended) {
 		__u64 sequence;
 		struct call *c = next_call(w, &sequence);
@@ -267,6 +251,22 @@ int BPF_PROG(sys_exit, void *regs, long ret)
 			c->sequence = sequence;
 		}
 	}
+	if (!(a->flags & WATCH_ENTRY))
+		return 0;
+	n = bpf_task_storage_get(&notes, t, 0, 0);
+	if (!n) { /* it entered before the watch began, or is just made */
+		n = bpf_task_storage_get(&notes, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!n)
+			return 0;
+		fresh = 1;
+		n->capability = -1;
+		n->entered = 0;
+	}
+	if (n->entered)
+		timed(w, n, nr < OTHERS ? nr : OTHERS);
+	if (a->flags & WATCH_DENIALS && failed && !fresh)
+		refused(w, t, n, regs, nr, ret, tally);
+	n->syscall = -1;
 	return 0;
 }
 
@@ -280,28 +280,44 @@ int BPF_PROG(watch_exec, struct task_struct *t)
 	return 0;
 }
 
+/* unfinished is the syscall that an ending thread has not returned from; -1: none. On x86 the
+ * result's register says so, which holds -ENOSYS until there is a result
+ * (PUSH_AND_CLEAR_REGS, arch/x86/entry/entry_64.S); seccomp puts the number back into
+ * it before it kills (syscall_rollback). */
+static __always_inline __s32 unfinished(struct task_struct *t, struct note *n)
+{
+#if defined(__TARGET_ARCH_x86)
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	return (long)REGS(regs)->ax == -ENOSYS ? number(t, regs) : -1;
+#else
+	return n ? n->syscall : -1;
+#endif
+}
+
 /* A thread's last call is the one that it never returned from. */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(watch_exit, struct task_struct *t)
 {
 	struct watch *w = watch_of(t);
 	struct want *a;
-	struct note *n;
+	__s32 nr = -1;
 
 	if (!w || w->ended)
 		return 0;
 	a = want_of(w);
 	if (!a || !(w->started || a->started))
 		return 0;
-	n = bpf_task_storage_get(&notes, t, 0, 0);
-	if (a->flags & WATCH_FLIGHT && n && n->syscall >= 0) {
+	if (a->flags & WATCH_FLIGHT)
+		nr = unfinished(t, bpf_task_storage_get(&notes, t, 0, 0));
+	if (nr >= 0) {
 		__u64 sequence;
 		struct call *c = next_call(w, &sequence);
 
 		if (c) {
 			c->arguments[0] = c->arguments[1] = c->arguments[2] = 0;
 			c->result = 0;
-			c->syscall = n->syscall;
+			c->syscall = nr;
 			c->tid = t->pid;
 			c->unfinished = 1;
 			bpf_get_current_comm(c->comm, sizeof(c->comm));
