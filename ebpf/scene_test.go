@@ -140,7 +140,8 @@ func TestSceneOfAnOOMKill(t *testing.T) {
 	sizes := []int{0, 14, 10, 8, 6}
 	for i, h := range s.Largest {
 		if i == 0 {
-			if h.TGID != hog.Process.Pid || h.Anon < 40*mib || h.Anon > 64*mib /* what is reclaimed of files, too */ || h.Anon != e.OOM.Anon {
+			// The two are read one after the other, and threads may give in between what they keep.
+			if d := int64(h.Anon) - int64(e.OOM.Anon); h.TGID != hog.Process.Pid || h.Anon < 40*mib || h.Anon > 64*mib /* what is reclaimed of files, too */ || max(d, -d) > exactly(t) {
 				t.Errorf("the largest is the hog, %d: %+v; the victim held %d", hog.Process.Pid, h, e.OOM.Anon)
 			}
 			continue
