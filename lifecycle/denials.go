@@ -77,12 +77,17 @@ func unheard(known, now []pod.Denial) (fresh []pod.Denial) {
 // bound; lost counts what is beyond it, or found no place in the kernel.
 func (m *Manager) ledger(ctx context.Context, c pod.Container) (ledger []pod.Denial, lost uint64) {
 	now, boot := time.Now(), sinceBoot()
-	lines, lost := m.notified(ctx, c, now, boot)
+	asked, lost := m.notified(ctx, c, now, boot)
+	var seen []denial.Line
+	var more uint64
 	if m.watched.has(c.Evidence.Cgroup) {
-		seen, more, err := m.witness.Denials(c.Evidence.Cgroup)
+		var err error
+		seen, more, err = m.witness.Denials(c.Evidence.Cgroup)
 		warn(ctx, "read what a container was denied", err, "container", c.ID)
-		lines, lost = withNotified(seen, lines), lost+more
 	}
+	m.noteAsked(c, asked, seen, lost)
+	lines := withNotified(seen, asked)
+	lost += more
 	for i, line := range lines {
 		if i == pod.MaxDenials {
 			lost += uint64(len(lines) - i)

@@ -96,6 +96,7 @@ func (m *Manager) forgetContainer(e *containerEntry, told bool) error {
 		return err
 	}
 	m.index.dropContainer(c)
+	m.asked.forget(c.ID)
 	if told {
 		m.publishContainer(pod.ContainerRemoved, c, pod.Removing)
 	}

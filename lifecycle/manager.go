@@ -99,6 +99,7 @@ type Manager struct {
 	witness Witness // nil without one
 	watched watched
 	refused news // denials
+	asked   askedTotal
 	starts  news // progress of starts
 	watches watches
 	// fileSystem is that of writable layers.

@@ -242,7 +242,7 @@ var (
 	}
 	denials = &Instrument{
 		Name: "denials_total", Kind: Counter, Elsewhere: true,
-		Help:   "What containers were refused since the programs were first attached, by who refused. Seccomp's errors, read-only file systems and permissions are seen only while a container's syscalls are watched for denials.",
+		Help:   "What containers were refused since the programs were first attached, by who refused. Seccomp's errors, read-only file systems and permissions are seen only while a container's syscalls are watched for denials; seccomp's also where the notifier asks the monitor, each once.",
 		Labels: []Label{{Name: "layer", Values: []string{"seccomp", "capability", "selinux", "read-only", "permission"}}},
 	}
 	kernelEventsLost = &Instrument{

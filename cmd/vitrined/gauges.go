@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
@@ -44,7 +46,15 @@ func (d *daemon) gauges() {
 			}
 		},
 		"denials_total": func(emit func(float64, ...string)) {
-			for layer, n := range d.programs.denied() {
+			counts := d.programs.denied()
+			asked := d.pods.Asked(context.Background())
+			if counts == nil && asked > 0 { // no program is loaded, and monitors count all the same
+				counts = map[string]uint64{}
+			}
+			if counts != nil {
+				counts[seccompLayer] += asked
+			}
+			for layer, n := range counts {
 				emit(float64(n), layer)
 			}
 		},
@@ -71,6 +81,9 @@ func (d *daemon) gauges() {
 		}
 	}
 }
+
+// seccompLayer is the layer of what monitors are asked about.
+var seccompLayer = denial.Layer(ebpf.Seccomp)
 
 // everyState adds the states that nothing is in: a series is there before the first
 // sandbox and after the last, with 0.

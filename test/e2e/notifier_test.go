@@ -92,8 +92,12 @@ func TestSeccompNotifierCountsEveryRefusedCallAndSurvivesItsMonitorAndDaemon(t *
 	if got["io_uring_setup"] < calls || got["io_uring_setup"] > calls+2 || got["fspick"] != 2 {
 		t.Errorf("counted %v, made were %d", got, calls)
 	}
-	if page := harness.Must(n.Metrics())(t); !strings.Contains(page, `vitrine_events_total{kind="container.denied"}`) {
+	page := harness.Must(n.Metrics())(t)
+	if !strings.Contains(page, `vitrine_events_total{kind="container.denied"}`) {
 		t.Error("metrics have no event of a denial")
+	}
+	if want := fmt.Sprintf("vitrine_denials_total{layer=\"seccomp\"} %d\n", got["io_uring_setup"]+got["fspick"]); !strings.Contains(page, want) {
+		t.Errorf("metrics lack %s", want)
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
