@@ -147,7 +147,6 @@ func (d *daemon) build(ctx context.Context) (err error) {
 	d.stops.add(d.pods.Close)
 	d.telemetry.ProvideFigures(d.figures)
 	d.observe()
-	d.rest()
 	d.reloaded.Store(&reloadOutcome{ok: true, at: d.started})
 	d.gauges()
 	if err := d.pods.Recover(ctx); err != nil || d.plugins == nil {
