@@ -29,7 +29,7 @@ func TestListsAreSentFromWhatIsEncodedAlready(t *testing.T) {
 		}}}
 	}
 	var all []*pod.Container
-	for n := range 2000 {
+	for n := range 600 {
 		all = append(all, one(n))
 	}
 	check := func(filter *runtime.ContainerFilter) {
@@ -50,7 +50,7 @@ func TestListsAreSentFromWhatIsEncodedAlready(t *testing.T) {
 	check(nil)
 	values := len(all)
 	copied := 0
-	for n := range 200 {
+	for n := range 100 {
 		before := map[*sheet[pod.Container]]bool{}
 		for _, s := range r.sheets {
 			before[s] = true
@@ -79,7 +79,7 @@ func TestListsAreSentFromWhatIsEncodedAlready(t *testing.T) {
 	if encodings != values {
 		t.Errorf("%d values were encoded, there were %d", encodings, values)
 	}
-	if each := copied / 200; each > 4*sheetObjects {
+	if each := copied / 100; each > 4*sheetObjects {
 		t.Errorf("a change copies %d of %d items", each, len(all))
 	}
 	all = nil
