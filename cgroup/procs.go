@@ -46,6 +46,9 @@ func procsBelow(dir string) ([]int, error) {
 	return slices.Compact(pids), err
 }
 
+// procsOf opens the file each time. On v1 one that stays open tells the list of its first
+// reading for as long as it is read more often than once a second (kernel/cgroup/cgroup-v1.c,
+// CGROUP_PIDLIST_DESTROY_DELAY).
 func procsOf(dir string) ([]int, error) {
 	text, err := readFile(dir, "cgroup.procs")
 	if errors.Is(err, unix.EOPNOTSUPP) { // a threaded cgroup: its domain above lists them
