@@ -26,9 +26,9 @@ const (
 // colours are those of the SGR codes that the vitrine command uses.
 var colours = map[string]string{"31": "#ff7b72", "36": "#56d4dd", "2": "#8b949e"}
 
-// pieces of a line are each drawn at their own column: how wide blanks at the edge of a
-// piece are, viewers do not agree.
-var pieces = regexp.MustCompile(`\S+(?: \S+)*`)
+// pieces of a line, words or blocks, are each drawn at their own column: how wide blanks at
+// the edge of a piece are, viewers do not agree.
+var pieces = regexp.MustCompile(`[▏▎▍▌▋▊▉█▐▕]+|[^\s▏▎▍▌▋▊▉█▐▕]+(?: [^\s▏▎▍▌▋▊▉█▐▕]+)*`)
 
 var sgr = regexp.MustCompile("\x1b\\[([0-9;]*)m")
 

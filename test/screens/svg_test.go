@@ -40,7 +40,7 @@ func TestATerminalKeepsEveryWordAndItsColour(t *testing.T) {
 }
 
 func TestWhatStandsInAColumnIsDrawnInIt(t *testing.T) {
-	drawn := string(terminal("x", "name a   \x1b[36m  12ms  ██\x1b[0m   end\nname b     12ms  ██   end"))
+	drawn := string(terminal("x", "name a   \x1b[36m  12ms ██\x1b[0m   end\nname b     12ms ██   end"))
 	where := map[string][]string{}
 	for _, m := range regexp.MustCompile(`<tspan x="([0-9.]+)"[^>]*>([^<]*)</tspan>`).FindAllStringSubmatch(drawn, -1) {
 		if strings.TrimSpace(m[2]) != m[2] || m[2] == "" {
