@@ -32,7 +32,7 @@ UPGRADES ?= 20
 MKILLS   ?= 1000
 OOMKILLS ?= 1000
 
-.PHONY: all help packages build test unit e2e e2e-handlers test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short test-vm-power install uninstall clean
+.PHONY: all help packages build test unit e2e e2e-handlers fields test-observe collector torture torture-short demo observe bench bench-telemetry screenshots check generate deps test-vm test-vm-short test-vm-power install uninstall clean
 
 all: packages build ## install what is missing, build everything into bin/
 
@@ -106,6 +106,11 @@ HANDLERS ?= runc
 e2e-handlers: packages build ## the end-to-end tests once per OCI runtime of HANDLERS as default handler
 	@for handler in $(HANDLERS); do echo "e2e: $$handler"; \
 	export VITRINE_TEST_HANDLER=$$handler CGO_ENABLED=0; $(call gotest,-tags $(TAGS) -timeout 12m,./test/e2e); done
+
+# FIELDS chooses rows of test/e2e/fields.txt.
+FIELDS ?= .
+fields: packages build ## prove that the tests named for the fields of CRI fail without them: FIELDS
+	export CGO_ENABLED=0; $(GO) test -v -count=1 -tags $(TAGS) -timeout 60m -run TestNamedTestsFailWithoutTheirField ./test/e2e -args '-prove-fields=$(FIELDS)'
 
 torture: V = 1
 torture: packages build $(if $(RERUN),$(RUNNER)) ## the long runs in full: CYCLES, KILLS, LINES, POINTS, WATCHED, UPGRADES, MKILLS, OOMKILLS

@@ -81,8 +81,8 @@ func TestContainerSeesWhatItsFieldsAskFor(t *testing.T) {
 			c.Linux.Resources.MemoryLimitInBytes, c.Linux.Resources.MemorySwapLimitInBytes = 64<<20, 96<<20
 		}, "cd /sys/fs/cgroup; if test -e memory.max; then s=$(cat memory.swap.max); echo $(cat memory.max) $((67108864 + s)); else echo $(cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes); fi", "67108864 100663296\n"},
 		"hugepages": {func(c *runtime.ContainerConfig) {
-			c.Linux.Resources.HugepageLimits = []*runtime.HugepageLimit{{PageSize: "2MB", Limit: 0}}
-		}, "cd /sys/fs/cgroup; cat hugetlb.2MB.max hugetlb/hugetlb.2MB.limit_in_bytes 2>/dev/null || test ! -e hugetlb -a ! -e hugetlb.2MB.max && echo 0", "0\n"},
+			c.Linux.Resources.HugepageLimits = []*runtime.HugepageLimit{{PageSize: "2MB", Limit: 4 << 20}}
+		}, "cd /sys/fs/cgroup; cat hugetlb.2MB.max hugetlb/hugetlb.2MB.limit_in_bytes 2>/dev/null; echo end", map[bool]string{true: "4194304\nend\n", false: "end\n"}[limitsHugePages()]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := *n
@@ -116,6 +116,13 @@ func TestContainerSeesWhatItsFieldsAskFor(t *testing.T) {
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	unmount()
 	n.nothingLeft()
+}
+
+// limitsHugePages: the host has the hugetlb controller.
+func limitsHugePages() bool {
+	raw, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	_, err := os.Stat("/sys/fs/cgroup/hugetlb")
+	return err == nil || strings.Contains(string(raw), "hugetlb")
 }
 
 // tempMounts makes a shared mount with another one below it, for as long as the test runs.

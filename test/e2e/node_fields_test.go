@@ -180,6 +180,20 @@ func TestPullCarriesEveryKindOfCredentials(t *testing.T) {
 			}
 		})
 	}
+	t.Run("of another registry", func(t *testing.T) {
+		mu.Lock()
+		seen = nil
+		mu.Unlock()
+		wantToken.Store(false)
+		n.cri.PullImage(n.ctx, &runtime.PullImageRequest{ // this registry takes anything
+			Image: &runtime.ImageSpec{Image: addr + "/" + path}, Auth: &runtime.AuthConfig{Username: "me", Password: "secret", ServerAddress: "registry.example"},
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		if len(seen) == 0 || slices.Contains(seen, basic) {
+			t.Errorf("the registry saw %q, and has been given another one's credentials", seen)
+		}
+	})
 	n.must(n.cri.RemoveAll(n.ctx))
 }
 
@@ -197,6 +211,17 @@ func TestTerminalsAndStandardInputOfSessions(t *testing.T) {
 		if err != nil || exit != 0 || out.String() != "terminal\r\n" {
 			t.Errorf("%q, exit %d, %v", out.String(), exit, err)
 		}
+	})
+	t.Run("standard input of a command", func(t *testing.T) {
+		r := harness.Must(n.cri.RuntimeServiceClient.Exec(n.ctx, &runtime.ExecRequest{ContainerId: id, Cmd: []string{"cat"}, Stdin: true, Stdout: true}))(t)
+		var out bytes.Buffer
+		if _, err := criclient.Run(n.ctx, criclient.WebSocket, r.Url, criclient.Streams{Stdin: strings.NewReader("typed"), Stdout: &out}); err != nil || out.String() != "typed" {
+			t.Errorf("%q, %v", out.String(), err)
+		}
+	})
+	t.Run("a terminal has one output", func(t *testing.T) {
+		_, err := n.cri.Attach(n.ctx, &runtime.AttachRequest{ContainerId: id, Tty: true, Stdout: true, Stderr: true})
+		refused(t, err, codes.InvalidArgument, "stderr")
 	})
 	t.Run("attach to a terminal", func(t *testing.T) {
 		r := harness.Must(n.cri.Attach(n.ctx, &runtime.AttachRequest{ContainerId: id, Tty: true, Stdin: true, Stdout: true}))(t)

@@ -29,6 +29,7 @@ func TestPodSeesWhatItsFieldsAskFor(t *testing.T) {
 	c := harness.Container(pod, "c", n.image, "/bin/sh", "-c",
 		"hostname; cat /etc/resolv.conf /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced; exec sleep 1000")
 	c.Metadata.Attempt = 2
+	c.Image.UserSpecifiedImage = "example.org/asked:1"
 	c.LogPath = "c/2.log" // below a directory that only kubelet would have made
 	c.Annotations = map[string]string{"container-note": "kept"}
 	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
@@ -43,8 +44,8 @@ func TestPodSeesWhatItsFieldsAskFor(t *testing.T) {
 	if s := status.Status; s.Annotations["note"] != "kept" || s.Labels["io.kubernetes.pod.name"] != "asked" {
 		t.Errorf("annotations %v, labels %v", s.Annotations, s.Labels)
 	}
-	if s := harness.Must(n.cri.Status(n.ctx, id))(t); s.Metadata.Attempt != 2 || s.Annotations["container-note"] != "kept" || s.Labels["io.kubernetes.container.name"] != "c" {
-		t.Errorf("container: %v, %v, %v", s.Metadata, s.Annotations, s.Labels)
+	if s := harness.Must(n.cri.Status(n.ctx, id))(t); s.Metadata.Attempt != 2 || s.Image.Image != "example.org/asked:1" || s.Annotations["container-note"] != "kept" || s.Labels["io.kubernetes.container.name"] != "c" {
+		t.Errorf("container: %v, %v, %v, %v", s.Metadata, s.Image, s.Annotations, s.Labels)
 	}
 	var info struct {
 		CgroupParent string `json:"cgroupParent"`

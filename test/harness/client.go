@@ -24,13 +24,18 @@ const maxMessage = 16 << 20
 // Dial connects lazily: an absent socket is the first call's error. It reconnects
 // within milliseconds, since tests kill the daemon on purpose.
 func Dial(socket string) (*CRI, error) {
-	conn, err := grpc.NewClient("unix://"+socket,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1.2, MaxDelay: 20 * time.Millisecond},
 			MinConnectTimeout: time.Second,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+	}
+	if field := Without(); field != "" {
+		options = append(options, leaveOut(field)...)
+	}
+	conn, err := grpc.NewClient("unix://"+socket, options...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", socket, err)
 	}
