@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,17 +67,48 @@ func propagation(path string) (shared, slave bool, err error) {
 	return strings.Contains(holder.Optional, "shared:"), strings.Contains(holder.Optional, "master:"), nil
 }
 
-// hostDevices looks the request's devices up; a directory stands for the devices in it.
+// hostDevices looks the request's devices up; a directory stands for the devices in it
+// and below.
 func hostDevices(devices []*runtime.Device) ([]spec.Device, error) {
 	var all []spec.Device
 	for _, d := range devices {
-		node, err := deviceNode(d.GetHostPath(), cmp.Or(d.GetContainerPath(), d.GetHostPath()))
+		nodes, err := devicesAt(d.GetHostPath(), cmp.Or(d.GetContainerPath(), d.GetHostPath()))
 		if err != nil {
 			return nil, fmt.Errorf("%w: device %q: %w", pod.ErrInvalid, d.GetHostPath(), rootCause(err))
 		}
-		all = append(all, spec.Device{LinuxDevice: node, Access: cmp.Or(d.GetPermissions(), "rwm")})
+		for _, node := range nodes {
+			all = append(all, spec.Device{LinuxDevice: node, Access: cmp.Or(d.GetPermissions(), "rwm")})
+		}
 	}
 	return all, nil
+}
+
+// maxDevices bounds what one directory may stand for.
+const maxDevices = 1024
+
+// devicesAt is the device at path, or those below it; links below are not followed.
+func devicesAt(path, shown string) (nodes []specs.LinuxDevice, err error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		node, err := deviceNode(path, shown)
+		return []specs.LinuxDevice{node}, err
+	}
+	err = filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type()&fs.ModeDevice == 0 {
+			return err
+		}
+		if len(nodes) == maxDevices {
+			return fmt.Errorf("more than %d devices are in it", maxDevices)
+		}
+		node, err := deviceNode(file, filepath.Join(shown, strings.TrimPrefix(file, path)))
+		nodes = append(nodes, node)
+		return err
+	})
+	if err == nil && len(nodes) == 0 {
+		err = errors.New("it is neither a device node nor a directory with one")
+	}
+	return nodes, err
 }
 
 func deviceNode(path, shown string) (specs.LinuxDevice, error) {
