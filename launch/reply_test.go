@@ -10,6 +10,8 @@ func TestReplySurvivesTheWire(t *testing.T) {
 	for name, r := range map[string]Reply{
 		"empty":   {},
 		"created": {PID: 42, Steps: []Step{{"libct.create", 1, 2}, {"libct.rootfs", 2, 3}}},
+		"entered": {PID: 42, Way: WayEnter},
+		"unusual": {PID: 42, Way: "hooks: needs libcontainer"},
 		"failed":  {Error: &Error{Step: "libct.mount", Kind: KindInvalid, Message: "mount /x: no such file"}},
 	} {
 		got, err := ParseReply(string(r.Append(nil)))

@@ -28,6 +28,9 @@ func (p *plan) write(context.Context) error {
 		SeccompCache: filepath.Join(m.config.StateDir, "seccomp"),
 		Filters:      filepath.Join(m.config.StateDir, "filters"),
 	}
+	if m.enterer != nil && !m.config.LibcontainerOnly {
+		request.Enterer = m.enterPath()
+	}
 	if p.restore != nil {
 		if err := p.sameProcess(); err != nil {
 			return err

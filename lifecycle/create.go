@@ -197,6 +197,8 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if err != nil {
 		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, launchError(err)))
 	}
+	c.Way = wayOf(plan.handler, created.Way)
+	op.span.Set(wayAttributes(c.Way, created.Way)...)
 	undo.add("monitor", func(ctx context.Context) error {
 		defer monitor.Close()
 		return ignoreGone(monitor.Destroy(ctx))

@@ -45,7 +45,7 @@ func (m *Manager) InspectContainer(id string) (map[string]string, error) {
 	}
 	values := map[string]any{
 		"sandboxID": c.SandboxID, "pid": c.Init.PID, "state": c.State, "cgroup": c.Cgroup, "rootfs": c.Rootfs,
-		"runtimeHandler": c.Handler, "exit": c.Exit, "traceparent": c.Traceparent,
+		"runtimeHandler": c.Handler, "createdBy": c.Way, "exit": c.Exit, "traceparent": c.Traceparent,
 	}
 	if f := c.Evidence.Flight; f != nil {
 		values["flight"] = f

@@ -48,6 +48,9 @@ type Config struct {
 	// path in cgroupfs. Launchers and what they need count there too; the OOM killer
 	// leaves monitors alone as far as MonitorOOMScoreAdj says. Empty: the daemon's.
 	MonitorCgroup string `toml:"monitor_cgroup"`
+	// LibcontainerOnly has libcontainer make all containers of the native handler. Without
+	// it, ordinary ones are made in a fraction of the time, and what is not ordinary is its.
+	LibcontainerOnly bool `toml:"libcontainer_only"`
 	// CriuPath is the program criu that checkpoints are made with, an absolute path that ends
 	// in /criu; empty means the one in PATH. Where there is none, or it does not work on
 	// this kernel, checkpoints are refused and all else works.
@@ -153,8 +156,8 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
 	}
-	if m.enterer, err = client.OpenEnterer(filepath.Join(filepath.Dir(config.LaunchPath), "vitrine-enter")); err != nil {
-		slog.InfoContext(ctx, "exec sessions go through the launcher", "cause", err)
+	if m.enterer, err = client.OpenEnterer(m.enterPath()); err != nil {
+		slog.InfoContext(ctx, "libcontainer does all creations and exec sessions", "cause", err)
 	}
 	m.refused.begin()
 	m.starts.begin()

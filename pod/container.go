@@ -28,6 +28,8 @@ type Container struct {
 	LogPath string `json:"logPath,omitempty"`
 	// Init is the container's PID 1 as the host sees it.
 	Init Process `json:"init"`
+	// Way is who made it: "enter", "libcontainer" or, for another handler, "runtime"; empty before that.
+	Way string `json:"way,omitempty"`
 	// Cgroup is the container's path in cgroupfs syntax below the hierarchy's root.
 	Cgroup string `json:"cgroup,omitempty"`
 	// Resources are those in force: the request's, then each update's.

@@ -50,6 +50,9 @@ const (
 	KeyMajorFaults = attribute.Key("vitrine.start.major_faults")
 	KeyReadBytes   = attribute.Key("vitrine.start.read_bytes")
 	KeyPort        = attribute.Key("vitrine.start.port")
+	// KeyWay is who made a container, enter, libcontainer or runtime; KeyWayCause why not the first.
+	KeyWay      = attribute.Key("vitrine.create.way")
+	KeyWayCause = attribute.Key("vitrine.create.way_cause")
 	// KeyErrorType is the class of a failure, a small set of words (semconv error.type).
 	KeyErrorType = attribute.Key("error.type")
 )

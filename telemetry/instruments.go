@@ -154,11 +154,17 @@ var (
 			"lifecycle.checkpoint_container", "lifecycle.checkpoint_pod", "lifecycle.restore_pod",
 			"lifecycle.criu", "lifecycle.intent", "lifecycle.pause", "lifecycle.dump",
 			"lifecycle.diff", "lifecycle.resume", "lifecycle.archive", "lifecycle.read", "lifecycle.unpack", "lifecycle.verify",
-			"image.rootfs.*", "monitor.*", "launch.*", "libct.*", "ebpf.*"),
+			"image.rootfs.*", "monitor.*", "launch.*", "libct.*", "birth.*", "ebpf.*"),
 	}
 	containerStartLatency = &Instrument{
 		Name: "container_created_to_started_seconds", Unit: "seconds", Kind: Histogram,
 		Help: "Time from a container's creation to the execution of its program.", Labels: []Label{handlerNames},
+	}
+	containerCreations = &Instrument{
+		Name: "container_creations_total", Kind: Counter,
+		Help:   "Containers made, by who made them: enter for ordinary ones, libcontainer for all others of the native handler.",
+		Labels: []Label{{Name: "way", Values: []string{"enter", "libcontainer", "runtime"}}, outcomes},
+		Spans:  []Source{{Span: "lifecycle.create_container", From: map[string]string{"way": string(KeyWay)}}},
 	}
 	cniPlugin = &Instrument{
 		Name: "cni_plugin_duration_seconds", Unit: "seconds", Kind: Histogram,
@@ -420,7 +426,7 @@ var (
 // Instruments is the list, in the order of docs/metrics.md.
 var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
-	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, cniPlugin, nriPlugin, ociHook,
+	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, containerCreations, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
 	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration, execPhase,
 	logBytes, logRecords, logDroppedBytes, logReopen,

@@ -62,6 +62,7 @@ func (j *job) create() (pid int, err error) {
 			return pid, nil
 		} else {
 			j.way = clean(err.Error())
+			j.way = j.way[:min(len(j.way), maxMessage)]
 		}
 	}
 	if err := j.start(container, process, createMarks); err != nil {

@@ -73,6 +73,7 @@ type Spawn struct {
 type Created struct {
 	PID   int
 	Steps []launch.Step
+	Way   string // launch.Reply.Way
 }
 
 // abortGrace bounds how long a monitor may take to undo a creation before it is killed.
@@ -129,7 +130,7 @@ func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File) (*M
 	}
 	m.knowInit(r.PID)
 	m.info = wire.Info{Monitor: proc.pid, Init: r.PID, ID: s.ID, Request: s.Request, Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce}
-	return m, Created{PID: r.PID, Steps: r.Steps}, nil
+	return m, Created{PID: r.PID, Steps: r.Steps, Way: r.Way}, nil
 }
 
 func joinUndo(err, undo error) error {

@@ -23,6 +23,7 @@ var areas = []struct{ prefix, area, words string }{
 	{"network.", "network", "connecting the pod to its network"},
 	{"oci.hook", "hook", "an OCI hook"},
 	{"libct.", "process", "setting up the container"},
+	{"birth.", "process", "setting up the container"},
 	{"monitor.start", "process", "executing the program"},
 	{"lifecycle.execute", "process", "executing the program"},
 	{"lifecycle.start_container", "process", "starting the container"},
