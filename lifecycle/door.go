@@ -97,6 +97,7 @@ func (m *Manager) forgetContainer(e *containerEntry, told bool) error {
 	}
 	m.index.dropContainer(c)
 	m.asked.forget(c.ID)
+	m.stalls.forget(c.ID)
 	if told {
 		m.publishContainer(pod.ContainerRemoved, c, pod.Removing)
 	}

@@ -30,6 +30,9 @@ func (m *Manager) watch(e *containerEntry, monitor *client.Monitor) {
 			case <-monitor.Notified():
 				m.takeDenials(telemetry.WithTraceparent(ctx, e.value.Load().Traceparent), e)
 				continue
+			case <-monitor.Stalled():
+				m.takeStalls(ctx, e, monitor)
+				continue
 			}
 			return
 		}
@@ -45,6 +48,7 @@ func (m *Manager) handleExit(ctx context.Context, e *containerEntry) {
 		m.handleLost(ctx, e)
 		return
 	}
+	m.stallsAtEnd(ctx, e, record)
 	m.finish(ctx, e, exitFromRecord(record), time.Unix(0, record.ExitedAt))
 }
 
@@ -53,6 +57,7 @@ func (m *Manager) handleExit(ctx context.Context, e *containerEntry) {
 func (m *Manager) handleLost(ctx context.Context, e *containerEntry) {
 	c := *e.value.Load()
 	if record, err := client.ReadExit(m.store.ContainerDir(c.ID)); err == nil {
+		m.stallsAtEnd(ctx, e, record)
 		m.finish(ctx, e, exitFromRecord(record), time.Unix(0, record.ExitedAt))
 		return
 	} else if !errors.Is(err, os.ErrNotExist) {

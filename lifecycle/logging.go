@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
@@ -21,6 +22,7 @@ func logSinks(s *client.Spawn, o spec.LogOptions, logDirectory string) {
 		Policy: policies[o.Policy], Rate: uint64(o.Rate), Burst: uint64(o.Burst), Sample: uint64(o.Sample), Pause: uint64(o.PauseMilliseconds),
 	}
 	s.LogOTLP, s.LogJournal = o.OTLP, o.Journald
+	s.LogStall = time.Duration(o.StallMilliseconds) * time.Millisecond
 	// An administrator may have put the directory of all pods elsewhere by a link. The
 	// pod's own directory and what is in it, where a pod with a host path can reach, are
 	// what kubelet has made.

@@ -103,6 +103,7 @@ type Manager struct {
 	watched watched
 	refused news // denials
 	asked   askedTotal
+	stalls  stallTimes
 	starts  news // progress of starts
 	watches watches
 	// fileSystem is that of writable layers.

@@ -93,6 +93,7 @@ func (c *container) record() {
 	l := c.m.log
 	c.exit.LogBytes, c.exit.LogLines, c.exit.LogDropped = int64(l.BytesIn), int64(l.Lines), int64(l.Dropped)
 	c.exit.LogLimited, c.exit.LogErrno = int64(l.Limited), int64(l.LastError)
+	c.exit.LogStalls, c.exit.LogStalledMillis = int64(c.m.counts.LogStalls), int64(c.m.guard.stalled())
 	body := c.exit.Append(nil)
 	if err := writeFile(wire.ExitFile, body); err != nil {
 		if c.attempts++; c.attempts < recordAttempts {

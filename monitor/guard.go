@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
 // guard keeps the monitor going while the file system of its log does not answer: frozen,
@@ -48,9 +49,9 @@ type guard struct {
 const (
 	taken   = 1 << 63
 	noGuard = -2
-	// stallAfter is how long one call may take: it is seen after that time for the first
-	// time and given up when it is seen again, in milliseconds.
-	stallAfter = 1000
+	// defaultStallAfter is how long one call may take unless the configuration says: it is
+	// seen after that time for the first time and given up when it is seen again, in milliseconds.
+	defaultStallAfter = 1000
 	// rearmAfter is how often the timer is put off, in nanoseconds.
 	rearmAfter = 250e6
 	// standInWait bounds how long the stand-in waits before it looks whether it is still needed.
@@ -77,6 +78,23 @@ func (g *guard) set(ms int64) {
 	syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, uintptr(g.timer), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
 }
 
+// patience is how long one call may take before it is looked at again, in milliseconds.
+func (g *guard) patience() int64 {
+	if ms := g.m.config.LogStall; ms > 0 {
+		return int64(ms)
+	}
+	return defaultStallAfter
+}
+
+// stalled is for how long the log was given up, now included, in milliseconds.
+func (g *guard) stalled() uint64 {
+	ms := g.m.counts.LogStalledMillis
+	if g.away {
+		ms += uint64(uptime()-g.began) / 1e6
+	}
+	return ms
+}
+
 // Enter is called before a system call that may wait for the log's file system.
 func (g *guard) Enter() {
 	if g.timer == -1 {
@@ -87,7 +105,7 @@ func (g *guard) Enter() {
 	}
 	if at := uptime(); g.armed == 0 || at-g.armed >= rearmAfter {
 		g.armed = at
-		g.set(stallAfter)
+		g.set(g.patience())
 	}
 	g.calls++
 	g.underWay.Store(g.calls)
@@ -104,6 +122,8 @@ func (g *guard) Leave() {
 	}
 	g.away, g.armed = false, 0
 	g.m.counts.LogStalledMillis += uint64(uptime()-g.began) / 1e6
+	g.m.counts.LogStalledSince = 0
+	g.m.control.tell(&wire.Message{Kind: wire.Stalled})
 	g.underWay.Store(0)
 	complain("log", fault("monitor.log", launch.KindInternal, "the file system answers again"))
 	g.turn.Unlock()
@@ -129,7 +149,7 @@ func (g *guard) standBy() {
 			call = 0
 		}
 		if seen = call; call != 0 {
-			g.set(stallAfter)
+			g.set(g.patience())
 		}
 	}
 }
@@ -140,11 +160,13 @@ func (g *guard) standIn() {
 	g.turn.Lock()
 	g.away, g.began = true, uptime()
 	m.counts.LogStalls++
+	m.counts.LogStalledSince = uint64(now())
 	if g.spare == nil {
 		g.spare = mapBuffer(scratchSize)
 	}
 	m.scratch, g.spare = g.spare, m.scratch
 	complain("log", g.refusal())
+	m.control.tell(&wire.Message{Kind: wire.Stalled})
 	w := g.reopens
 	g.reopens = waiter{}
 	w.conn.reply(w.id, g.refusal(), nil)

@@ -23,6 +23,8 @@ type Event struct {
 	Kill *OOMKill
 	// Denial is what ContainerDenied tells of; nil for the other kinds.
 	Denial *Denial
+	// Stall is what ContainerLogStalled tells of; nil for the other kinds.
+	Stall *LogStall
 }
 
 // EventKind is what happened.
@@ -42,6 +44,9 @@ const (
 	// ContainerDenied: the container was refused something that it had not been refused
 	// before, see Denial.Alike; at most MaxDenialEvents times. It is no change of state.
 	ContainerDenied EventKind = "container.denied"
+	// ContainerLogStalled: the file system of the container's log did not answer, and its
+	// monitor went on without it. It is no change of state.
+	ContainerLogStalled EventKind = "container.logstalled"
 )
 
 // Change says whether the event tells of a change of state.

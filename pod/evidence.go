@@ -31,11 +31,25 @@ type Evidence struct {
 	// is what the container called last, if it asked for that and ended with an error.
 	Syscalls *Syscalls `json:"syscalls,omitempty"`
 	Flight   *Flight   `json:"flight,omitempty"`
+	// LogStalls is how often the file system of the log did not answer, as far as that was
+	// told, LogStalled for how long together, when it was over.
+	LogStalls  uint64        `json:"logStalls,omitempty"`
+	LogStalled time.Duration `json:"logStalled,omitempty"`
 	// Start is how far the start has come as the kernel saw it; nil before the program was
 	// executed, and where it was not observed.
 	Start *Start `json:"start,omitempty"`
 	// Stop is the request that the container end, nil if there was none.
 	Stop *Stop `json:"stop,omitempty"`
+}
+
+// LogStall is one time that the file system of a container's log did not answer.
+type LogStall struct {
+	// Since is when that was noticed, zero when it was over before anybody was told.
+	Since time.Time `json:"since,omitzero"`
+	// Path is the log's.
+	Path string `json:"path"`
+	// Before is how often it has happened to the container before.
+	Before uint64 `json:"before,omitempty"`
 }
 
 // MaxKills bounds the kills that a record keeps.

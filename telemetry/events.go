@@ -105,6 +105,7 @@ var messages = map[pod.EventKind]string{
 	pod.ContainerCreated: "container created", pod.ContainerStarted: "container started",
 	pod.ContainerExited: "container exited", pod.ContainerRemoved: "container removed",
 	pod.ContainerOOM: "process OOM-killed", pod.ContainerDenied: "container denied something",
+	pod.ContainerLogStalled: "container's log does not answer",
 }
 
 func (t *Telemetry) log(e pod.Event) {
@@ -143,6 +144,10 @@ func (t *Telemetry) log(e pod.Event) {
 			level = slog.LevelWarn
 			attrs = append(attrs, slog.String("victim", k.Victim.Command), slog.Int("victim_pid", k.Victim.PID), slog.Bool("init", k.Init),
 				slog.String("level", k.Level), slog.Uint64("limit_bytes", k.Limit), slog.Uint64("usage_bytes", k.Usage), slog.String("detail", clip(k.Message, 1024)))
+		}
+		if s := e.Stall; s != nil {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.String("path", s.Path), slog.Uint64("before", s.Before))
 		}
 		if d := e.Denial; d != nil {
 			attrs = append(attrs, slog.String("layer", d.Layer), slog.String("syscall", d.Syscall), slog.String("capability", d.Capability),

@@ -234,10 +234,10 @@ var (
 	}
 
 	events = &Instrument{
-		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers, OOM kills, and the first denials of each kind.",
+		Name: "events_total", Kind: Counter, Help: "Changes of state of sandboxes and containers, OOM kills, the first denials of each kind, and stalls of logs.",
 		Labels: []Label{{Name: "kind", Values: []string{
 			"sandbox.ready", "sandbox.stopped", "sandbox.removed",
-			"container.created", "container.started", "container.exited", "container.removed", "container.oom", "container.denied"}}},
+			"container.created", "container.started", "container.exited", "container.removed", "container.oom", "container.denied", "container.logstalled"}}},
 	}
 	oomKills = &Instrument{
 		Name: "oom_kills_total", Kind: Counter,
@@ -306,6 +306,11 @@ var (
 		Name: "log_dropped_bytes_total", Unit: "bytes", Kind: Counter,
 		Labels: []Label{streams, {Name: "reason", Values: []string{"ratelimit", "enospc", "eio", "erofs", "stalled", "clientslow", "unknown"}}},
 		Help:   "Bytes of container output that did not reach the log.",
+	}
+
+	logWriteStall = &Instrument{
+		Name: "log_write_stall_seconds_total", Unit: "seconds", Kind: Counter, Elsewhere: true,
+		Help: "Time in which the file systems of containers' logs did not answer and their monitors went on without them, stalls under way included.",
 	}
 
 	logReopen = &Instrument{
@@ -429,7 +434,7 @@ var Instruments = []*Instrument{
 	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, containerCreations, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
 	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration, execPhase,
-	logBytes, logRecords, logDroppedBytes, logReopen,
+	logBytes, logRecords, logDroppedBytes, logWriteStall, logReopen,
 	sandboxes, containers, images, storageBytes, storageRepairs, gcRemoved, networkReady, monitorUp, monitorMemory, monitorsLost, monitorReplacement, recoveryDuration,
 	spansEnded, exported, dropped, exportDuration, queueLength, spoolBytes, historyBytes, historyDropped, traceStoreBytes, traceStoreTraces, receiverRequests,
 	buildInfo, runtimeInfo, configReloadOK, configReloadTime,

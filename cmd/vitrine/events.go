@@ -68,7 +68,7 @@ func (o *options) pastEvents(ctx context.Context, w io.Writer) error {
 			continue
 		}
 		e := api.Event{Time: entry.Time, Kind: string(entry.Event.Kind), Pod: entry.Namespace + "/" + entry.Pod, Sandbox: pod.ID(entry.Sandbox),
-			Container: entry.Container, ID: pod.ID(entry.ContainerID), Exit: entry.Event.Exit}
+			Container: entry.Container, ID: pod.ID(entry.ContainerID), Exit: entry.Event.Exit, Stall: entry.Event.Stall}
 		if !o.json() {
 			fmt.Fprintln(w, eventText(e))
 		} else if err := json.NewEncoder(w).Encode(e); err != nil {
@@ -116,6 +116,9 @@ func eventText(e api.Event) string {
 	}
 	if e.Kill != nil {
 		line += "  " + oneLine(e.Kill.Message, 300)
+	}
+	if e.Stall != nil {
+		line += "  the file system of " + oneLine(e.Stall.Path, 300) + " does not answer"
 	}
 	return line
 }

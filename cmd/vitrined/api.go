@@ -92,7 +92,7 @@ func (d *daemon) events(w http.ResponseWriter, r *http.Request) {
 
 func apiEvent(e pod.Event) api.Event {
 	meta := e.Sandbox.Config.GetMetadata()
-	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID, Kill: e.Kill, Denial: e.Denial}
+	line := api.Event{Seq: e.Seq, Time: e.Time, Kind: string(e.Kind), Pod: meta.GetNamespace() + "/" + meta.GetName(), Sandbox: e.Sandbox.ID, Kill: e.Kill, Denial: e.Denial, Stall: e.Stall}
 	if c := e.Container; c != nil {
 		line.Container, line.ID, line.Exit = c.Config.GetMetadata().GetName(), c.ID, c.Exit
 	}

@@ -58,9 +58,10 @@ func (d *daemon) gauges() {
 				emit(float64(n), layer)
 			}
 		},
-		"syscall_watches": func(emit func(float64, ...string)) { count(d.pods.Watching())(emit) },
-		"network_ready":   func(emit func(float64, ...string)) { emit(truth(d.pods.NetworkReady() == nil)) },
-		"monitor_up":      func(emit func(float64, ...string)) { emit(float64(d.pods.Monitors().Connected)) },
+		"log_write_stall_seconds_total": func(emit func(float64, ...string)) { emit(d.pods.LogStalled().Seconds()) },
+		"syscall_watches":               func(emit func(float64, ...string)) { count(d.pods.Watching())(emit) },
+		"network_ready":                 func(emit func(float64, ...string)) { emit(truth(d.pods.NetworkReady() == nil)) },
+		"monitor_up":                    func(emit func(float64, ...string)) { emit(float64(d.pods.Monitors().Connected)) },
 		"monitor_resident_memory_bytes": func(emit func(float64, ...string)) {
 			m := d.pods.Monitors()
 			emit(float64(m.ResidentSum), "sum")

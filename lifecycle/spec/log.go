@@ -28,6 +28,10 @@ type LogOptions struct {
 	OTLP bool `toml:"otlp"`
 	// Journald sends lines to the host's journal too.
 	Journald bool `toml:"journald"`
+	// StallMilliseconds is how long the log's file system may take for one call: the
+	// container's log is given up, until the call returns, after once to twice that time.
+	// At least 100; 0 means 1000.
+	StallMilliseconds int64 `toml:"stall_ms"`
 }
 
 // logAnnotation is the prefix of annotations about a container's log. Behind the key, a
@@ -60,8 +64,14 @@ func (o LogOptions) Check() error {
 	if min(o.Rate, o.Burst, o.Sample, o.PauseMilliseconds) < 0 || o.PauseMilliseconds > maxLogPause {
 		return fmt.Errorf("%w: log rate, burst, sample or pause is below 0, or the pause above %d ms", pod.ErrInvalid, maxLogPause)
 	}
+	if o.StallMilliseconds != 0 && (o.StallMilliseconds < minLogStall || o.StallMilliseconds > maxLogPause) {
+		return fmt.Errorf("%w: log stall time of %d ms is not 0 or %d to %d", pod.ErrInvalid, o.StallMilliseconds, minLogStall, maxLogPause)
+	}
 	return nil
 }
+
+// minLogStall keeps an ordinary slow write from counting as a stall, in milliseconds.
+const minLogStall = 100
 
 // maxLogPause bounds how long backpressure may hold a container's write, in milliseconds.
 const maxLogPause = 60000
@@ -75,6 +85,7 @@ var logSettings = settings[LogOptions]{
 	"burst":    func(o *LogOptions, v string) (err error) { o.Burst, err = quantity(v); return err },
 	"sample":   func(o *LogOptions, v string) (err error) { o.Sample, err = quantity(v); return err },
 	"pause-ms": func(o *LogOptions, v string) (err error) { o.PauseMilliseconds, err = quantity(v); return err },
+	"stall-ms": func(o *LogOptions, v string) (err error) { o.StallMilliseconds, err = quantity(v); return err },
 	"otlp":     func(o *LogOptions, v string) (err error) { o.OTLP, err = strconv.ParseBool(v); return err },
 	"journald": func(o *LogOptions, v string) (err error) { o.Journald, err = strconv.ParseBool(v); return err },
 }

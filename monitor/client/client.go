@@ -41,6 +41,7 @@ type Monitor struct {
 
 	exited, lost chan struct{}
 	notified     chan struct{} // holds one
+	stalled      chan struct{} // holds one
 	readers      sync.WaitGroup
 	process      *process // nil when an earlier daemon started the monitor
 }

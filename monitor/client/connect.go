@@ -22,6 +22,7 @@ func Connect(ctx context.Context, dir string) (*Monitor, error) {
 		m.Close()
 		return nil, fmt.Errorf("connect to monitor in %s: %w", dir, err)
 	}
+	m.lookAtLog() // of what nobody was told
 	return m, nil
 }
 
@@ -103,6 +104,8 @@ func (m *Monitor) event(msg wire.Message, fds []int) {
 		case m.notified <- struct{}{}:
 		default: // somebody will look
 		}
+	case wire.Stalled:
+		m.lookAtLog()
 	case wire.Exited:
 		if e, err := wire.ParseExit(string(msg.Body)); err == nil {
 			m.setExit(e)

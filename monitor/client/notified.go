@@ -26,6 +26,17 @@ type Call struct {
 	Killed bool
 }
 
+// Stalled gets a value when the log's file system stopped answering, or answers again,
+// which Stats tells, and at the first connection of a daemon.
+func (m *Monitor) Stalled() <-chan struct{} { return m.stalled }
+
+func (m *Monitor) lookAtLog() {
+	select {
+	case m.stalled <- struct{}{}:
+	default: // somebody will look
+	}
+}
+
 // ReadNotified reads what the monitor of the container whose directory is dir was asked,
 // in the order of time; lost counts what found no place. It can be read at any time,
 // also when the monitor is gone. The error wraps os.ErrNotExist for a container without

@@ -67,6 +67,9 @@ type Spawn struct {
 	// AttachStall is how long an attached client may read nothing while output waits
 	// for it; 0 is ten seconds.
 	AttachStall time.Duration
+	// LogStall is how long a call to the log's file system may take: one that takes twice
+	// as long is given up until it returns. 0 is a second.
+	LogStall time.Duration
 }
 
 // Created is a container whose init waits to execute the user's program.
@@ -171,7 +174,7 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 		Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce,
 		Traceparent: s.Traceparent, TelemetrySocket: s.TelemetrySocket,
 		OOMScoreAdj: max(-1000, min(1000, s.OOMScoreAdj)), Requested: time.Now().UnixNano(),
-		AttachStall: int(s.AttachStall / time.Millisecond), Path: os.Getenv("PATH"),
+		AttachStall: int(s.AttachStall / time.Millisecond), LogStall: int(s.LogStall / time.Millisecond), Path: os.Getenv("PATH"),
 	}
 	if c.Traceparent == "" {
 		c.Traceparent = traceparent(ctx)
@@ -229,7 +232,7 @@ func fork(program, dir, cgroup string, args []string, files ...*os.File) (*proce
 
 func newMonitor(dir string, c *conn, p *process) *Monitor {
 	m := &Monitor{dir: dir, conn: c, sessions: map[uint32]*Session{}, process: p,
-		exited: make(chan struct{}), lost: make(chan struct{}), notified: make(chan struct{}, 1), lent: nothingLent}
+		exited: make(chan struct{}), lost: make(chan struct{}), notified: make(chan struct{}, 1), stalled: make(chan struct{}, 1), lent: nothingLent}
 	m.readers.Add(1)
 	go m.read(c)
 	return m

@@ -50,6 +50,9 @@ type Config struct {
 	// Notify is what happens to system calls that the container's seccomp filter leaves to
 	// user space: NotifyNone means that there is no such filter.
 	Notify uint8
+	// LogStall is how long a call to the log's file system may take, in milliseconds, before
+	// the monitor looks again; still under way then, it goes on without it. 0 is 1000.
+	LogStall int
 }
 
 // What a monitor does with a system call that it is asked about. It is refused with
@@ -95,7 +98,8 @@ func (c *Config) Append(buf []byte) []byte {
 	buf = AppendBool(buf, 43, c.LogJournal)
 	buf = AppendString(buf, 44, c.JournalSocket)
 	buf = AppendString(buf, 45, c.WatchRequest)
-	return AppendUint(buf, 46, uint64(c.Notify))
+	buf = AppendUint(buf, 46, uint64(c.Notify))
+	return AppendUint(buf, 47, uint64(c.LogStall))
 }
 
 // Parse is the inverse of Append; it keeps nothing of buf. All texts stand in one copy
@@ -162,6 +166,8 @@ func (c *Config) Parse(buf []byte) error {
 			if c.Notify = NotifyLog; f.Uint <= uint64(NotifyKill) { // what a newer daemon means is no reason to kill
 				c.Notify = uint8(f.Uint)
 			}
+		case f.Num == 47:
+			c.LogStall = int(f.Uint & (1<<31 - 1))
 		}
 	}
 	return nil

@@ -23,6 +23,9 @@ type Exit struct {
 	// LogLimited is what the streams' limits left out; LogErrno is the last error of
 	// writing the log, 0 for none.
 	LogLimited, LogErrno int64
+	// LogStalls is how often the log's file system did not answer, LogStalledMillis for
+	// how long together, in milliseconds.
+	LogStalls, LogStalledMillis int64
 	// StartError is why the user's program was not executed, one line.
 	StartError string
 	// Source is whence Status is known when the monitor was not the init's parent:
@@ -61,11 +64,11 @@ const exitMagic = "vitrine-exit 1 "
 // MaxExit bounds an exit record in bytes.
 const MaxExit = 4096
 
-func (e *Exit) numbers() [10]*int64 {
-	return [...]*int64{&e.StartedAt, &e.ExitedAt, &e.UserTime, &e.SystemTime, &e.MaxRSS, &e.LogBytes, &e.LogLines, &e.LogDropped, &e.LogLimited, &e.LogErrno}
+func (e *Exit) numbers() [12]*int64 {
+	return [...]*int64{&e.StartedAt, &e.ExitedAt, &e.UserTime, &e.SystemTime, &e.MaxRSS, &e.LogBytes, &e.LogLines, &e.LogDropped, &e.LogLimited, &e.LogErrno, &e.LogStalls, &e.LogStalledMillis}
 }
 
-var exitKeys = [...]string{"started", "exited", "user", "system", "maxrss", "logbytes", "loglines", "logdropped", "loglimited", "logerrno"}
+var exitKeys = [...]string{"started", "exited", "user", "system", "maxrss", "logbytes", "loglines", "logdropped", "loglimited", "logerrno", "logstalls", "logstalled"}
 
 // Append encodes the record behind buf:
 //

@@ -95,14 +95,16 @@ type Counters struct {
 	// LogStalls counts how often the log's file system did not answer and the monitor went
 	// on without it, LogStalledMillis for how long, when that was over.
 	LogStalls, LogStalledMillis uint64
+	// LogStalledSince is when the one under way was noticed, in nanoseconds since 1970; 0 for none.
+	LogStalledSince uint64
 }
 
-func (c *Counters) fields() [32]*uint64 {
+func (c *Counters) fields() [33]*uint64 {
 	return [...]*uint64{&c.LogBytesIn, &c.LogBytesOut, &c.LogLines, &c.LogPartials, &c.LogDropped, &c.LogErrors, &c.LogErrno,
 		&c.LogReopens, &c.AttachClients, &c.ExecSessions, &c.AttachSkipped, &c.AttachDropped, &c.Execs, &c.Reaped,
 		&c.SpansSent, &c.SpansSpooled, &c.SpansDropped, &c.LogLimited, &c.LogLimitedLines, &c.LogPauses, &c.LogPausedMillis,
 		&c.ExecFailed, &c.ExecStartNanos, &c.ExecCPUNanos, &c.LaunchCPUNanos, &c.OTLPRecords, &c.OTLPDropped, &c.JournalRecords, &c.JournalDropped, &c.Renewals,
-		&c.LogStalls, &c.LogStalledMillis}
+		&c.LogStalls, &c.LogStalledMillis, &c.LogStalledSince}
 }
 
 // Append encodes c behind buf.

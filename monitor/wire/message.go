@@ -87,6 +87,9 @@ const (
 	ListenerEnded
 	// Notified: the file of that name has grown.
 	Notified
+	// Stalled: the log's file system has stopped answering, or answers again; the
+	// Counters say which.
+	Stalled
 )
 
 // Flags of a message.

@@ -58,6 +58,8 @@ type Event struct {
 	Kill *pod.OOMKill `json:"kill,omitempty"`
 	// Denial is set for container.denied.
 	Denial *pod.Denial `json:"denial,omitempty"`
+	// Stall is set for container.logstalled.
+	Stall *pod.LogStall `json:"stall,omitempty"`
 }
 
 // Denials is what one container was denied, the answer to GET /v1/denials is a list of

@@ -69,6 +69,8 @@ type Event struct {
 	Denial     *pod.Denial  `json:"denial,omitempty"`
 	Denials    []pod.Denial `json:"denials,omitempty"`
 	AllDenials int          `json:"allDenials,omitempty"`
+	// Stall is that of container.logstalled.
+	Stall *pod.LogStall `json:"stall,omitempty"`
 	// Calls are the last MaxCalls of a container that has ended with an error and had a
 	// flight recorder.
 	Calls []pod.Call `json:"calls,omitempty"`
@@ -190,7 +192,7 @@ func FromEvent(e pod.Event) Entry {
 		entry.Event.Attempt = c.Config.GetMetadata().GetAttempt()
 		entry.Event.Image, entry.Event.LogPath = c.Image.User, c.LogPath
 		entry.Event.Created, entry.Event.Started, entry.Event.Finished = c.CreatedAt, c.StartedAt, c.FinishedAt
-		entry.Event.Exit, entry.Event.Denial = c.Exit, e.Denial
+		entry.Event.Exit, entry.Event.Denial, entry.Event.Stall = c.Exit, e.Denial, e.Stall
 		if all := c.Evidence.Denials; e.Kind == pod.ContainerExited {
 			entry.Event.Denials = all[:min(len(all), MaxDenials)]
 			entry.Event.AllDenials = len(all) + int(min(c.Evidence.DenialsLost, 1<<30))
