@@ -17,7 +17,7 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v5/
+//	  v6/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    scenes              struct last_key → struct scene
@@ -29,7 +29,7 @@ import (
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
 //	    built-<hash>        all of these are of this build; see resume
-const layout = "v5"
+const layout = "v6"
 
 // scratch and site are nobody's memory from one event to the next.
 var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapLastKill, programsMapRanOut, programsMapScratch, programsMapScenes, programsMapSite,

@@ -189,6 +189,7 @@ type programsScene struct {
 	Largest   [5]programsProcess
 	Level     [10]programsLevelUse
 	Stats     [7]int64
+	Usage     uint64
 }
 
 type programsSceneFlag uint32

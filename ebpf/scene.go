@@ -51,8 +51,9 @@ type LevelUse struct {
 // Stats is what a cgroup's memory was, as the kernel had last added it up: that is right
 // before the kill unless it had reported ten in five seconds (oom_kill_process,
 // mm/oom_kill.c), so whether they fit the usage has to be looked at. File is without Shmem,
-// Kernel with Slab.
-type Stats struct{ Anon, File, Shmem, Kernel, Slab, Sock uint64 }
+// Kernel with Slab. Usage is what the cgroup had in use at that moment, which of a group kill's
+// later victims is another than that of their own kill.
+type Stats struct{ Anon, File, Shmem, Kernel, Slab, Sock, Usage uint64 }
 
 const sceneSize = int(unsafe.Sizeof(programsScene{}))
 
@@ -88,7 +89,8 @@ func (k *OOMKill) see(raw []byte) {
 			Anon: stat(programsStatSTAT_ANON) * page, Shmem: shmem * page,
 			File:   (max(stat(programsStatSTAT_FILE), shmem) - shmem) * page,
 			Kernel: stat(programsStatSTAT_KERNEL) * page, Sock: stat(programsStatSTAT_SOCK) * page,
-			Slab: stat(programsStatSTAT_SLAB_RECLAIMABLE) + stat(programsStatSTAT_SLAB_UNRECLAIMABLE),
+			Usage: s.Usage * page,
+			Slab:  stat(programsStatSTAT_SLAB_RECLAIMABLE) + stat(programsStatSTAT_SLAB_UNRECLAIMABLE),
 		}
 	}
 	k.Scene = scene

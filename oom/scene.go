@@ -48,7 +48,7 @@ func split(k *ebpf.OOMKill) *pod.MemorySplit {
 		return nil
 	}
 	sum := s.Anon + s.File + s.Shmem + s.Kernel + s.Sock
-	if max(sum, k.Usage)-min(sum, k.Usage) > k.Usage/20+uncounted || s.Slab > s.Kernel+uncounted {
+	if max(sum, s.Usage)-min(sum, s.Usage) > s.Usage/20+uncounted || s.Slab > s.Kernel+uncounted {
 		return nil
 	}
 	return &pod.MemorySplit{Anon: s.Anon, File: s.File, Shmem: s.Shmem, Kernel: s.Kernel, Slab: s.Slab, Sock: s.Sock}
@@ -92,7 +92,7 @@ func told(r Result, k *ebpf.OOMKill) string {
 				parts = append(parts, size(part.n)+" "+part.what)
 			}
 		}
-		fmt.Fprintf(&s, "; the %s in use were %s", size(k.Usage), strings.Join(parts, ", "))
+		fmt.Fprintf(&s, "; the %s in use were %s", size(k.Scene.Stats.Usage), strings.Join(parts, ", "))
 	}
 	return s.String()
 }

@@ -179,7 +179,7 @@ func withScene(k *ebpf.OOMKill) {
 			{TGID: 100, ContainerPID: 1, Cgroup: self, Comm: "server", Anon: mib / 2, Swapped: mib / 2},
 		},
 		Levels: []ebpf.LevelUse{{Cgroup: 25, Usage: mib}, {Cgroup: self, Usage: 20 * mib, Limit: 20 * mib}, {Cgroup: podID, Usage: 30 * mib}, {Cgroup: 21, Usage: 90 * mib, Limit: 900 * mib}},
-		Stats:  &ebpf.Stats{Anon: 16 * mib, File: mib, Shmem: 2 * mib, Kernel: mib, Slab: mib / 2},
+		Stats:  &ebpf.Stats{Anon: 16 * mib, File: mib, Shmem: 2 * mib, Kernel: mib, Slab: mib / 2, Usage: 20 * mib},
 	}
 }
 

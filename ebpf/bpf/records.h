@@ -129,6 +129,8 @@ struct scene {
 	struct process largest[LARGEST];
 	struct level_use level[LEVELS];
 	__s64 stats[STATS];
+	/* What the level had in use when they were read, in pages. */
+	__u64 usage;
 };
 
 struct exec {

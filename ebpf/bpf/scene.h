@@ -297,6 +297,7 @@ static __always_inline void stats(struct scene *s, struct mem_cgroup *m, struct 
 
 	if (!places->stats[0])
 		return;
+	s->usage = BPF_CORE_READ(m, memory.usage.counter);
 	if (bpf_core_field_exists(struct mem_cgroup___old, vmstats.state)) {
 		state = __builtin_preserve_access_index(&((struct mem_cgroup___old *)m)->vmstats.state);
 	} else {
@@ -317,12 +318,15 @@ static __always_inline void take(struct site *here, struct record *r, __u64 css,
 	struct walk *w = &here->walk;
 	struct scene *s = &here->kill.scene;
 	struct setting *places;
+	bool same = r->flags & FLAG_GROUP && w->level == level && w->asker == r->oom.trigger.pid && r->time - s->taken < 100000000ULL;
 	__u32 zero = 0;
 	int i;
 
-	if (r->flags & FLAG_GROUP && w->level == level && w->asker == r->oom.trigger.pid && r->time - s->taken < 100000000ULL)
+	if (!same)
+		__builtin_memset(s, 0, sizeof(*s));
+	levels(s, css); /* the victim's own, and before anything changes */
+	if (same)
 		goto out;
-	__builtin_memset(s, 0, sizeof(*s));
 	__builtin_memset(w->mm, 0, sizeof(w->mm));
 	__builtin_memset(w->size, 0, sizeof(w->size));
 	s->taken = r->time;
@@ -342,6 +346,5 @@ static __always_inline void take(struct site *here, struct record *r, __u64 css,
 	if (places && level)
 		stats(s, (struct mem_cgroup *)level, places);
 out:
-	levels(s, css);
 	r->oom.taken = s->taken;
 }
