@@ -118,7 +118,7 @@ func (c Container) end(grace time.Duration, alike int) Fact {
 				message += fmt.Sprintf(" (the container's own is %s)", bytes(float64(l)))
 			}
 		}
-		if files := c.Figures.MemoryFiles; files >= max(c.Figures.MemoryLimit/4, 1<<20) {
+		if files := c.Figures.MemoryFiles; files >= max(c.Figures.MemoryLimit/4, 1<<20) && !strings.Contains(message, "tmpfs") {
 			message += fmt.Sprintf("; %s of its memory are files (tmpfs, shared memory, volumes of medium Memory)", bytes(float64(files)))
 		}
 		return fact("oom.killed", 0.97, "%s was killed by the kernel's OOM killer%s%s", c.Name, lived, message)

@@ -62,7 +62,7 @@ var lives = group{
 				w.Fatal(err)
 			}
 		}},
-		{name: "files in memory that fill the memory limit", cause: "oom.killed", evidence: []string{"memory was reached", "of its memory are files"}, inject: func(w *world) {
+		{name: "files in memory that fill the memory limit", cause: "oom.killed", evidence: []string{"memory was reached", "tmpfs"}, inject: func(w *world) {
 			volume := w.tmpfs("memory", "size=100m")
 			w.ends(func(c *cri.ContainerConfig) {
 				memory(24)(c)
