@@ -353,7 +353,7 @@ var figures = group{
 				w.Fatal(err)
 			}
 		}},
-		{name: "nothing wrong", cause: "none", passing: true, inject: func(w *world) { w.container(nil, "/bin/sleep", "100") }},
+		{name: "nothing wrong", cause: "none", passing: true, inject: func(w *world) { w.swiftly("/bin/sleep", "100") }},
 	},
 }
 

@@ -312,7 +312,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b\d+ (of its )?(processes|children)`), "N ${1}${2}"},
 	{regexp.MustCompile(`fork \d+ times`), "fork N times"},
 	{regexp.MustCompile(`in use were [^;]*`), "in use were PARTS"}, // small ones are told on some kernels only
-	{regexp.MustCompile(`a CPU that others were using`), "a CPU"}, // which of the two is told depends on the kernel
+	{regexp.MustCompile(`a CPU that others were using`), "a CPU"},  // which of the two is told depends on the kernel
 	{regexp.MustCompile(`10\.\d+\.\d+\.\d+`), "ADDRESS"},
 	{regexp.MustCompile(`:\d{4,5}->`), ":PORT->"},
 }
