@@ -45,7 +45,7 @@ func TestContainerSeesWhatItsFieldsAskFor(t *testing.T) {
 		"recursive-read-only": {mount(&runtime.Mount{ContainerPath: "/m", HostPath: host, Readonly: true, RecursiveReadOnly: true}),
 			"touch /m/below/x || echo refused", "refused\n"},
 		"mount-options": {mount(&runtime.Mount{ContainerPath: "/m", HostPath: host, MountOptions: []string{"noexec", "nosuid"}}),
-			"cp /bin/busybox /m/prog; /m/prog true || echo refused; rm /m/prog", "refused\n"},
+			"cp /bin/busybox /m/busybox; /m/busybox true || echo refused; rm /m/busybox", "refused\n"},
 		"device": {func(c *runtime.ContainerConfig) {
 			c.Devices = []*runtime.Device{{HostPath: device, ContainerPath: "/dev/own", Permissions: "r"}}
 		}, "stat -c %t:%T /dev/own; (: < /dev/own) 2>&1 | grep -c 'not permitted'; (: > /dev/own) 2>&1 | grep -c 'not permitted'", "1:63\n0\n1\n"},
@@ -64,7 +64,9 @@ func TestContainerSeesWhatItsFieldsAskFor(t *testing.T) {
 		"seccomp-none": {security(func(s *runtime.LinuxContainerSecurityContext) {
 			s.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_Unconfined}
 		}), "grep Seccomp: /proc/self/status", "Seccomp:\t0\n"},
-		"seccomp-of-old": {security(func(s *runtime.LinuxContainerSecurityContext) { s.Seccomp, s.SeccompProfilePath = nil, "unconfined" }), "grep Seccomp: /proc/self/status", "Seccomp:\t0\n"},
+		"seccomp-of-old": {security(func(s *runtime.LinuxContainerSecurityContext) {
+			s.Seccomp, s.SeccompProfilePath = nil, "runtime/default"
+		}), "grep Seccomp: /proc/self/status", "Seccomp:\t2\n"},
 		"seccomp-own-file": {security(func(s *runtime.LinuxContainerSecurityContext) {
 			s.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_Localhost, LocalhostRef: profile}
 		}), "mkdir /tmp/x || echo refused", "refused\n"},

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -150,7 +151,11 @@ func TestPullCarriesEveryKindOfCredentials(t *testing.T) {
 	}))
 	defer front.Close()
 	addr := strings.TrimPrefix(front.URL, "http://")
-	n := start(t, harness.Options{RegistriesConf: fixture.RegistriesConf(hub.Addr, addr)})
+	policies := t.TempDir()
+	if err := os.WriteFile(filepath.Join(policies, "strict.json"), []byte(`{"default":[{"type":"reject"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, harness.Options{RegistriesConf: fixture.RegistriesConf(hub.Addr, addr), Config: fmt.Sprintf("[image]\nsignature_policy_dir = %q\n", policies)})
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("me:secret"))
 	_, path, _ := strings.Cut(hub.Image, "/")
 	for name, tc := range map[string]struct {
@@ -180,6 +185,14 @@ func TestPullCarriesEveryKindOfCredentials(t *testing.T) {
 			}
 		})
 	}
+	t.Run("policy of the pod's namespace", func(t *testing.T) {
+		pod := n.HostPod("strict")
+		pod.Metadata.Namespace = "strict"
+		_, err := n.cri.PullImage(n.ctx, &runtime.PullImageRequest{Image: &runtime.ImageSpec{Image: addr + "/" + path}, SandboxConfig: pod})
+		if text := status.Convert(err).Message(); !strings.HasPrefix(text, "SignatureValidationFailed") {
+			t.Errorf("an image that the policy rejects: %q", text)
+		}
+	})
 	t.Run("of another registry", func(t *testing.T) {
 		mu.Lock()
 		seen = nil

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +38,12 @@ func TestPodSeesWhatItsFieldsAskFor(t *testing.T) {
 	n.stdout(pod, c, "named.here\nsearch a.test b.test\nnameserver 10.1.2.3\noptions ndots:5\n77\n1\n")
 	if _, err := os.Stat(filepath.Join(pod.LogDirectory, c.LogPath)); err != nil {
 		t.Error(err)
+	}
+	rules := strings.Split(string(harness.Must(exec.Command("iptables-save", "-t", "nat").Output())(t)), "\n")
+	if want := fmt.Sprint("--dport ", pod.PortMappings[0].HostPort); !slices.ContainsFunc(rules, func(r string) bool {
+		return strings.Contains(r, want+" ") && strings.Contains(r, "-d 127.0.0.1/32 ") && strings.Contains(r, "-p udp ") && strings.Contains(r, ":5353")
+	}) {
+		t.Errorf("no rule maps UDP port 5353 to 127.0.0.1 %s:\n%s", want, strings.Join(rules, "\n"))
 	}
 	status := harness.Must(n.cri.PodSandboxStatus(n.ctx, &runtime.PodSandboxStatusRequest{PodSandboxId: sandbox, Verbose: true}))(t)
 	if m := status.Status.Metadata; m.GetAttempt() != 3 || m.GetName() != "asked" || m.GetNamespace() != "test" || m.GetUid() != pod.Metadata.Uid {
