@@ -405,7 +405,7 @@ static void set_limits(void)
 		must("limits", sys_prlimit64(0, limit[0], limit + 1));
 }
 
-static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
+static void __attribute__((noreturn)) child(long *tasks, u64 ntasks, long cgroup)
 {
 	const char *file;
 	long e;
@@ -415,6 +415,7 @@ static void __attribute__((noreturn)) child(long *tasks, u64 ntasks)
 	 * (docs/decisions/0082). */
 	must("session", sys_prctl(PR_SET_CHILD_SUBREAPER, 1));
 	join_cgroups(tasks, ntasks);
+	must("join", sys_setns(cgroup, CLONE_NEWCGROUP));
 	/* Nothing of the host may be open when a path is looked up in the container (CVE-2024-21626). */
 	must("descriptors", sys_close_range(3, ~0u, 0));
 	any_cpu();
@@ -527,11 +528,15 @@ static u64 open_tasks(long *tasks)
 	return plan->ncgroups;
 }
 
-/* Joins what the container was given by path, and for the rest what its init is in. */
-static void join_namespaces(void)
+/* Joins what the container was given by path, and for the rest what its init is in; but the
+ * cgroup namespace only afterwards, by what is returned: where cgroup v2 is mounted with
+ * nsdelegate, as systemd does, no process of that namespace may come from a cgroup outside
+ * of it, and the child is to be born into the container's (cgroup_procs_write_permission,
+ * kernel/cgroup/cgroup.c). */
+static long join_namespaces(void)
 {
-	long fds[MAX_NS];
-	u64 rest = NAMESPACES, *given = (u64 *)at(plan->namespaces);
+	long fds[MAX_NS], cgroup = PIDFD;
+	u64 rest = NAMESPACES & ~CLONE_NEWCGROUP, *given = (u64 *)at(plan->namespaces);
 
 	if (plan->nnamespaces > MAX_NS)
 		decline("join", E2BIG);
@@ -542,11 +547,14 @@ static void join_namespaces(void)
 	if (rest & ~CLONE_NEWNS)
 		check("join", sys_setns(PIDFD, rest & ~CLONE_NEWNS));
 	for (u64 i = 0; i < plan->nnamespaces; i++)
-		if (given[2 * i] != CLONE_NEWNS)
+		if (given[2 * i] == CLONE_NEWCGROUP)
+			cgroup = fds[i];
+		else if (given[2 * i] != CLONE_NEWNS)
 			check("join", sys_setns(fds[i], given[2 * i]));
 	if (!(rest & CLONE_NEWNS))
 		decline("join", EINVAL); /* its own is the one thing that every container has */
 	check("join", sys_setns(PIDFD, CLONE_NEWNS));
+	return cgroup;
 }
 
 /* The parent of a container's init: joins what is joined, makes what is new, and ends. The
@@ -595,7 +603,7 @@ static void __attribute__((noreturn)) bear(u64 began)
 
 void __attribute__((noreturn, used)) enter(u64 *stack)
 {
-	long tasks[MAX_GROUP], pid, unified = -1;
+	long tasks[MAX_GROUP], pid, cgroup, unified = -1;
 	u64 ntasks, begun, began = now(CLOCK_REALTIME) - now(CLOCK_PROCESS_CPUTIME_ID);
 	struct clone_args args = {0};
 
@@ -624,7 +632,7 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 		unified = check("cgroup", sys_openat(AT_FDCWD, at(plan->unified), O_PATH | O_DIRECTORY | O_CLOEXEC));
 	begun = now(CLOCK_REALTIME);
 	say_step("enter.init", began, begun);
-	join_namespaces();
+	cgroup = join_namespaces();
 	args.flags = CLONE_VFORK;
 	args.exit_signal = SIGCHLD;
 	if (unified >= 0) {
@@ -636,7 +644,7 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 	say_step("enter.join", begun, joined);
 	pid = check("fork", sys_clone3(&args));
 	if (pid == 0)
-		child(tasks, ntasks);
+		child(tasks, ntasks, cgroup);
 	if (verdict->step) {
 		sys_wait4(pid);
 		decline(verdict->step, verdict->error);
