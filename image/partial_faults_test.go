@@ -29,10 +29,10 @@ func TestAFaultOfAPartialPullHasItsClass(t *testing.T) {
 		"flipped":                {fixture.Fault{Path: "/blobs/", Flip: 100 << 10}, pod.ErrUnavailable, "digest"},
 		"flipped near the begin": {fixture.Fault{Path: "/blobs/", Flip: 3}, pod.ErrUnavailable, "digest"},
 		// The library does not say that there was less than it asked for.
-		"broken":                 {fixture.Fault{Path: "/blobs/", Truncate: 100 << 10}, pod.ErrUnavailable, "digest"},
-		"lost":                   {fixture.Fault{Path: "/blobs/", Status: 404}, pod.ErrNotFound, "notfound"},
-		"ill":                    {fixture.Fault{Path: "/blobs/", Status: 503}, pod.ErrRegistryUnavailable, "server"},
-		"stalling":               {fixture.Fault{Path: "/blobs/", StallAfter: 100 << 10}, pod.ErrRegistryUnavailable, "stall"},
+		"broken":   {fixture.Fault{Path: "/blobs/", Truncate: 100 << 10}, pod.ErrUnavailable, "digest"},
+		"lost":     {fixture.Fault{Path: "/blobs/", Status: 404}, pod.ErrNotFound, "notfound"},
+		"ill":      {fixture.Fault{Path: "/blobs/", Status: 503}, pod.ErrRegistryUnavailable, "server"},
+		"stalling": {fixture.Fault{Path: "/blobs/", StallAfter: 100 << 10}, pod.ErrRegistryUnavailable, "stall"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.PartialPulls, c.StallTimeout = true, 3*time.Second })
