@@ -46,8 +46,7 @@ func startIn(cgroups, program string, args []string, attr *os.ProcAttr) (*os.Pro
 		err     error
 	}
 	answer := make(chan started, 1)
-	go func() { // answered below
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	go onThread(func() { // answered below
 		var err error
 		for _, file := range tasks {
 			err = errors.Join(err, os.WriteFile(file, []byte("0"), 0))
@@ -58,7 +57,25 @@ func startIn(cgroups, program string, args []string, attr *os.ProcAttr) (*os.Pro
 		}
 		p, err := os.StartProcess(program, args, attr)
 		answer <- started{p, err}
-	}()
+	})
 	a := <-answer
 	return a.process, a.err
+}
+
+// onThread runs fn on a thread that ends with it. The first thread of the process never
+// ends, and stands for the process in /proc: it is not taken.
+func onThread(fn func()) {
+	runtime.LockOSThread() // never unlocked, but for the first thread: a thread ends with its goroutine
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // on another thread, this one is taken
+		defer close(done)
+		runtime.LockOSThread()
+		fn()
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
