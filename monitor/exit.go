@@ -11,7 +11,7 @@ const (
 	// drainReads bounds what is read of each stream between the init's end and the exit
 	// record, in reads: four times what the pipe can hold. More is only there when a
 	// process left behind goes on writing.
-	drainReads = 4 * pipeSize / scratchSize
+	drainReads = 4 * wideSize / scratchSize
 	// recordRetry is the time between attempts to write the record, in milliseconds;
 	// after recordAttempts everyone is told without it.
 	recordRetry    = 200
