@@ -145,10 +145,10 @@ func (b *birth) run(plan []byte) error {
 			mounted = false
 			// As libcontainer does it here: what mounts and devices need is done.
 			if err := b.group.Set(b.config.Cgroups.Resources); err != nil {
-				return fmt.Errorf("limit cgroup: %w", err)
+				return b.reason(lines, fmt.Errorf("limit cgroup: %w", err))
 			}
 			if err := b.record(); err != nil {
-				return fmt.Errorf("write state: %w", err)
+				return b.reason(lines, fmt.Errorf("write state: %w", err))
 			}
 		}
 	}
@@ -158,6 +158,21 @@ func (b *birth) run(plan []byte) error {
 	_, err = wait(b.parent)
 	b.parent = 0
 	b.job.line.end("birth.ready")
+	return err
+}
+
+// reason is why an init ended of whose end err tells: what it said itself, if it did.
+func (b *birth) reason(lines *bufio.Scanner, err error) error {
+	for _, pid := range []int{b.parent, b.pid} {
+		if pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL) // undo waits for them
+		}
+	}
+	for lines.Scan() {
+		if said, ok := strings.CutPrefix(lines.Text(), "error "); ok {
+			return errors.New(said)
+		}
+	}
 	return err
 }
 
