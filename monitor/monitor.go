@@ -168,6 +168,7 @@ func (m *monitor) run() {
 			m.idle()
 		}
 		m.guard.catchUp()
+		m.trust.turn()
 		m.report.flush()
 		m.upgrade.turn()
 		m.renew(false)

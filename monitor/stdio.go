@@ -8,7 +8,8 @@ import (
 )
 
 // A stream's pipe holds what pipes do until more than half of that was found in it at
-// once, then wideSize, where the kernel allows it, until the stream has paused. It is not
+// once, then wideSize, where the kernel allows it, until the stream has paused; and while
+// there is no daemon to replace a monitor that dies (trustee). It is not
 // wide for good because the kernel adds up the pipes of a user, whoever holds them, and
 // gives new ones two pages once they have 64 MiB (pipe(7), pipe-user-pages-soft) unless
 // their maker has CAP_SYS_RESOURCE: the pipelines of all containers that run as root would
@@ -93,17 +94,22 @@ func (s *stream) ready(uint32) {
 	}
 }
 
-// size makes the pipe wide, or narrow again. What lies in it stays; a terminal has none.
+// size makes the pipe wide, or narrow again.
 func (s *stream) size(wide bool) {
-	if s.wide == wide || s.fd < 0 {
-		return
+	if s.wide != wide && s.fd >= 0 {
+		resize(s.fd, wide)
+		s.wide = wide
 	}
+}
+
+// resize makes a pipe wide or narrow, unless there is more in it than it could hold. Of
+// anything else, such as a terminal, the kernel refuses it.
+func resize(pipe int, wide bool) {
 	size := uintptr(pipeSize)
 	if wide {
 		size = wideSize
 	}
-	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(s.fd), fSetPipeSize, size)
-	s.wide = wide
+	syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(pipe), fSetPipeSize, size)
 }
 
 // drain reads until there is nothing, at most the given number of times.

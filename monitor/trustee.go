@@ -16,6 +16,7 @@ import (
 type trustee struct {
 	m     *monitor
 	on    bool // this process is one
+	alone bool // no daemon is connected
 	wards []ward
 }
 
@@ -67,6 +68,23 @@ func (t *trustee) empty() bool {
 		}
 	}
 	return true
+}
+
+// turn notices that the daemon has gone or come. Without it monitors that die are not
+// replaced, so pipes have as much room as they can until it is back; see pipeSize.
+func (t *trustee) turn() {
+	alone := t.on && len(t.m.control.conns) == 0
+	if alone == t.alone {
+		return
+	}
+	t.alone = alone
+	for i := range t.wards {
+		for role, fd := range t.wards[i].fds {
+			if fd >= 0 && wardRoles[role]&(wire.FlagStdout|wire.FlagStderr) != 0 {
+				resize(int(fd), alone)
+			}
+		}
+	}
 }
 
 func (t *trustee) handle(c *conn, msg *wire.Message, fds *descriptors) {
