@@ -107,7 +107,7 @@ func breathes(rel string) bool {
 	for _, prefix := range []string{
 		"state/vitrine.sock", "state/api.sock", "state/otlp.sock", // the daemon's doors
 		"data/traces", "data/history", "data/telemetry", "state/spool", "state/telemetry", // bounded stores
-		"data/seccomp", "state/seccomp", "state/filters", "data/cache", "state/cache", // compiled filters
+		"data/seccomp", "state/seccomp", "state/filters", "data/cache", "state/cache", "state/runtime/.cache", // compiled filters; the last are crun's
 		"data/storage/overlay/l/", "data/storage/overlay/staging", "data/storage/overlay/tempdirs", "data/storage/overlay-layers/tmp",
 		"data/storage/tmp", "data/storage/unsynced",
 	} {
