@@ -136,6 +136,9 @@ func (s *layerStream) download(ctx context.Context, body io.Reader, to *chunkRea
 		if err == io.EOF {
 			break
 		}
+		if ctx.Err() != nil { // it did not break off, it was given up
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBroken, err)
 		}
