@@ -52,10 +52,19 @@ func (p *plan) injectDevices(context.Context) error {
 // runtimes: old ones refuse a newer one than they know, and nothing here needs it.
 const externalVersion = "1.0.2"
 
+// crunSubgroup names the cgroup that crun makes below a systemd scope and puts limits and
+// processes into ("container" unless it is said, crun(1)). The scope is what CRI's figures,
+// updates and OOM verdicts are about.
+const crunSubgroup = "run.oci.systemd.subgroup"
+
 // forExternal says the same in the words of older runtimes: runc 1.1 refuses a user
 // namespace to join without mappings, which the specification leaves to the namespace.
 func (p *plan) forExternal() {
 	p.spec.Version = externalVersion
+	if p.spec.Annotations == nil {
+		p.spec.Annotations = map[string]string{}
+	}
+	p.spec.Annotations[crunSubgroup] = ""
 	rootfs := rootfsRequest(p.sandbox, *p.container)
 	for _, m := range rootfs.UIDMaps {
 		p.spec.Linux.UIDMappings = append(p.spec.Linux.UIDMappings, specs.LinuxIDMapping(m))

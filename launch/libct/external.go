@@ -94,6 +94,11 @@ func (x *external) exec() (int, error) {
 	if err := os.WriteFile(file, x.request.Process, 0o600); err != nil {
 		return 0, fmt.Errorf("write process: %w", err)
 	}
+	if p.OOMScoreAdj != nil {
+		// crun leaves the session with that of its caller, and a monitor's is the lowest.
+		// Others set what they are told; what the kernel refuses here it refuses them, too.
+		_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(*p.OOMScoreAdj)), 0)
+	}
 	x.line.end("libct.spec")
 	return x.withProcess(&p, "exec", "--detach", "--process", file)
 }
