@@ -451,7 +451,8 @@ static void pivot(void)
 
 static int is_null(struct stat *st) { return (st->st_mode & S_IFMT) == S_IFCHR && st->st_rdev == 0x103; }
 
-/* The host's /dev/null does not stay open in the container. */
+/* The host's /dev/null does not stay open in the container. Before "mounted", because while the
+ * rules of cgroup v1 are set after that, there is a moment at which they deny all devices. */
 static void reopen_null(void)
 {
 	struct stat st;
@@ -624,13 +625,13 @@ static void __attribute__((noreturn)) born(long *tasks, u64 ntasks)
 	own_proc();
 	furnish();
 	own_descriptors();
+	if (plan->birth & BIRTH_OWN_DEV)
+		reopen_null();
 	step_ends("birth.rootfs");
 	say("mounted\n");
 	tell();
 
 	pivot();
-	if (plan->birth & BIRTH_OWN_DEV)
-		reopen_null();
 	make_directory();
 	finish_root();
 	step_ends("birth.pivot");
