@@ -640,6 +640,8 @@ static void __attribute__((noreturn)) born(long *tasks, u64 ntasks)
 		must("hostname", sys_sethostname(at(plan->hostname), length(at(plan->hostname))));
 	if (plan->domainname)
 		must("hostname", sys_setdomainname(at(plan->domainname), length(at(plan->domainname))));
+	if (plan->apparmor)
+		write_profile(open_profile(PROC));
 	write_sysctls();
 	make_read_only();
 	mask();

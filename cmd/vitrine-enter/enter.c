@@ -38,6 +38,7 @@ struct plan {
 	u64 freezer, thawed;                              /* a file, and how it begins */
 	u64 keyring;
 	u64 oom_score;
+	u64 apparmor;                                     /* "exec PROFILE", 0 for none */
 	/* A container's init, birth.h; all zero for an exec session. */
 	u64 birth;                                        /* BIRTH_ flags, 0 for none */
 	u64 fresh;                                        /* CLONE_NEW flags */
@@ -48,7 +49,7 @@ struct plan {
 	u64 readonly, masked;                             /* u64 offsets of paths, 0 at the end */
 };
 
-#define MAGIC     0x32726e7465727456ull
+#define MAGIC     0x33726e7465727456ull
 #define REPLY     3
 #define PIDFD     5
 #define MAX_NS    8
@@ -395,6 +396,39 @@ static const char *become(void)
 	if (plan->no_new_privs)
 		load_filter();
 	return file;
+}
+
+/* The file in which this process names the AppArmor profile that it gets by its execve; before
+ * Linux 5.8 it was the other one. A file that only looks like it would take the name and do nothing
+ * (CVE-2019-16884): so it is below a procfs that the container has not made, nothing that is mounted
+ * there is entered, and what is found is asked what it is. "thread-self" is a symbolic link, but
+ * not a magic one. Only who has opened it may write to it: proc_pid_attr_write, fs/proc/base.c. */
+static long open_profile(long proc)
+{
+	struct open_how how = {O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+	struct statfs fs;
+	long fd = sys_openat2(proc, "thread-self/attr/apparmor/exec", &how);
+
+	if (fd == -ENOENT)
+		fd = sys_openat2(proc, "thread-self/attr/exec", &how);
+	must("apparmor", fd);
+	must("apparmor", sys_fstatfs(fd, &fs));
+	if (fs.f_type != PROC_SUPER_MAGIC)
+		give_up("apparmor", EPERM);
+	return fd;
+}
+
+/* The kernel says whether there is such a profile. */
+static void write_profile(long fd)
+{
+	const char *text = at(plan->apparmor);
+	u64 n = 0;
+
+	while (text[n])
+		n++;
+	if ((u64)must("apparmor", sys_write(fd, text, n)) != n)
+		give_up("apparmor", EIO);
+	sys_close(fd);
 }
 
 static void set_limits(void)

@@ -18,8 +18,9 @@ var ErrNeedsLibcontainer = errors.New("needs libcontainer")
 
 func needs(what string) error { return fmt.Errorf("%s: %w", what, ErrNeedsLibcontainer) }
 
-// magic begins a plan: "VtrEntr2".
-const magic = 0x32726e7465727456
+// magic begins a plan: "VtrEntr3". It changes with the layout, so that a program and a plan of
+// two versions do not take each other for their own.
+const magic = 0x33726e7465727456
 
 // words are the plan's beginning, a field of 8 bytes each; struct plan of enter.c.
 const (
@@ -54,6 +55,7 @@ const (
 	wThawed
 	wKeyring
 	wOOMScore
+	wAppArmor
 	wBirth
 	wFresh
 	wRoot
@@ -80,6 +82,9 @@ const (
 //
 // A list of strings ends with a zero.
 func Plan(f Facts, filter Filter, process *specs.Process) ([]byte, error) {
+	if process.ApparmorProfile != "" {
+		return nil, needs("a session with an AppArmor profile")
+	}
 	p := plan{head: make([]uint64, words), refs: map[int]uint64{}}
 	if err := p.process(process); err != nil {
 		return nil, err
@@ -124,8 +129,10 @@ func (p *plan) process(o *specs.Process) error {
 		return needs("an empty command") // to be refused
 	case o.Capabilities == nil:
 		return needs("a process without a word on capabilities")
-	case o.ApparmorProfile != "" || o.SelinuxLabel != "":
-		return needs("a label of AppArmor or SELinux")
+	case o.SelinuxLabel != "":
+		return needs("a label of SELinux")
+	case hasNUL(o.ApparmorProfile):
+		return needs("an odd AppArmor profile")
 	case o.Scheduler != nil || o.IOPriority != nil || o.ExecCPUAffinity != nil:
 		return needs("scheduling of its own")
 	case o.User.Umask != nil:
@@ -155,6 +162,9 @@ func (p *plan) process(o *specs.Process) error {
 	}
 	if o.OOMScoreAdj != nil {
 		p.ref(wOOMScore, strconv.Itoa(*o.OOMScoreAdj))
+	}
+	if o.ApparmorProfile != "" {
+		p.ref(wAppArmor, "exec "+o.ApparmorProfile) // of the next execve: aa_change_onexec(2)
 	}
 	p.ref(wDir, o.Cwd)
 	if err := p.capabilities(o.Capabilities); err != nil {

@@ -207,6 +207,12 @@ func TestBornContainerIsLibcontainers(t *testing.T) {
 			b.must(os.Symlink("../../../../../../../tmp", filepath.Join(b.rootfs, "out")))
 			b.mount(b.volume("/link", "rprivate"), b.volume("/out/new", "rprivate"))
 		}, []string{"/work rw", "/tmp/new rw"}},
+		"AppArmor profile":                 {func(b *box) { b.confined() }, append(confinement, "NoNewPrivs:\t1")},
+		"AppArmor profile, new privileges": {func(b *box) { b.confined(); b.spec.Process.NoNewPrivileges = false }, append(confinement, "NoNewPrivs:\t0")},
+		"AppArmor profile, filter and user": {func(b *box) {
+			b.confined()
+			b.spec.Linux.Seccomp, b.spec.Process.User.UID = ordinaryProfile(b), 1000
+		}, []string{confinement[0], "Seccomp:\t2", "uid=1000(user)"}},
 		"slave root":   {func(b *box) { b.spec.Linux.RootfsPropagation = "rslave" }, nil},
 		"private root": {func(b *box) { b.spec.Linux.RootfsPropagation = "private" }, nil},
 	} {

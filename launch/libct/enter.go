@@ -92,7 +92,7 @@ func entersPlainly(c *configs.Config) bool {
 	odd := c.RootlessEUID || c.RootlessCgroups || len(c.UIDMappings)+len(c.GIDMappings) > 0 ||
 		c.Umask != nil || c.Personality != nil || c.MemoryPolicy != nil || c.IntelRdt != nil ||
 		c.Scheduler != nil || c.IOPriority != nil || c.ExecCPUAffinity != nil ||
-		c.AppArmorProfile != "" || c.ProcessLabel != "" || !c.Namespaces.Contains(configs.NEWNS)
+		c.ProcessLabel != "" || !c.Namespaces.Contains(configs.NEWNS)
 	for _, ns := range c.Namespaces {
 		odd = odd || ns.Type == configs.NEWUSER || ns.Type == configs.NEWTIME || ns.Type == configs.NEWNS && ns.Path != ""
 	}

@@ -104,7 +104,7 @@ func (b *box) tryEnter(p specs.Process) (pid int, out *output, failed *launch.Er
 // portrait prints all that a process can be told apart by.
 const portrait = `cat /proc/self/status /proc/self/limits /proc/self/cgroup /proc/self/oom_score_adj /proc/self/mountinfo
 cat /proc/self/personality /proc/self/loginuid /proc/self/timerslack_ns
-ls -l /proc/self/ns /proc/self/fd; pwd; env; id; echo $0 $*; cat /proc/self/attr/current
+ls -l /proc/self/ns /proc/self/fd; pwd; env; id; echo $0 $*; cat /proc/self/attr/current /proc/self/attr/apparmor/current; mkdir /denied && busybox rmdir /denied
 set -- $(cat /proc/$$/stat); [ "$1" = "$6" ] && echo leads its session; echo tty $7 nice ${19} policy ${41}`
 
 // own are the words that differ from one process to the next.
