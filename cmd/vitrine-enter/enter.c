@@ -52,6 +52,7 @@ struct plan {
 #define MAGIC     0x33726e7465727456ull
 #define REPLY     3
 #define PIDFD     5
+#define PROFILE   3 /* the child's open_profile, in the place of the parent's answer */
 #define MAX_NS    8
 #define MAX_GROUP 32
 
@@ -372,32 +373,6 @@ static void any_cpu(void)
 	sys_sched_setaffinity(0, sizeof(cpus), cpus);
 }
 
-static void step_ends(const char *name);
-
-/* Becomes the user, in the container's directory and with its capabilities and filter, and
- * returns the command's file. Without no_new_privs a filter needs privileges. */
-static const char *become(void)
-{
-	const char *file;
-
-	if (!plan->no_new_privs)
-		load_filter();
-	change_directory();
-	if (plan->home)
-		find_home();
-	drop_bounding();
-	must("capabilities", sys_prctl(PR_SET_KEEPCAPS, 1));
-	become_user();
-	must("capabilities", sys_prctl(PR_SET_KEEPCAPS, 0));
-	apply_capabilities();
-	file = look_up((char *)*(u64 *)at(plan->argv));
-	if (plan->birth)
-		step_ends("birth.credentials");
-	if (plan->no_new_privs)
-		load_filter();
-	return file;
-}
-
 /* The file in which this process names the AppArmor profile that it gets by its execve; before
  * Linux 5.8 it was the other one. A file that only looks like it would take the name and do nothing
  * (CVE-2019-16884): so it is below a procfs that the container has not made, nothing that is mounted
@@ -431,6 +406,34 @@ static void write_profile(long fd)
 	sys_close(fd);
 }
 
+static void step_ends(const char *name);
+
+/* Becomes the user, in the container's directory and with its capabilities and filter, and
+ * returns the command's file. Without no_new_privs a filter needs privileges. */
+static const char *become(void)
+{
+	const char *file;
+
+	if (!plan->no_new_privs)
+		load_filter();
+	change_directory();
+	if (plan->home)
+		find_home();
+	drop_bounding();
+	must("capabilities", sys_prctl(PR_SET_KEEPCAPS, 1));
+	become_user();
+	must("capabilities", sys_prctl(PR_SET_KEEPCAPS, 0));
+	apply_capabilities();
+	if (plan->apparmor && !plan->birth)
+		write_profile(PROFILE);
+	file = look_up((char *)*(u64 *)at(plan->argv));
+	if (plan->birth)
+		step_ends("birth.credentials");
+	if (plan->no_new_privs)
+		load_filter();
+	return file;
+}
+
 static void set_limits(void)
 {
 	u64 *limit = (u64 *)at(plan->rlimits);
@@ -439,9 +442,10 @@ static void set_limits(void)
 		must("limits", sys_prlimit64(0, limit[0], limit + 1));
 }
 
-static void __attribute__((noreturn)) child(long *tasks, u64 ntasks, long cgroup)
+static void __attribute__((noreturn)) child(long *tasks, u64 ntasks, long cgroup, long proc)
 {
 	const char *file;
+	u32 rest = PROFILE;
 	long e;
 
 	must("session", sys_setsid());
@@ -450,8 +454,11 @@ static void __attribute__((noreturn)) child(long *tasks, u64 ntasks, long cgroup
 	must("session", sys_prctl(PR_SET_CHILD_SUBREAPER, 1));
 	join_cgroups(tasks, ntasks);
 	must("join", sys_setns(cgroup, CLONE_NEWCGROUP));
-	/* Nothing of the host may be open when a path is looked up in the container (CVE-2024-21626). */
-	must("descriptors", sys_close_range(3, ~0u, 0));
+	if (plan->apparmor)
+		must("apparmor", sys_dup3(open_profile(proc), rest++, O_CLOEXEC));
+	/* Nothing of the host may be open when a path is looked up in the container (CVE-2024-21626):
+	 * nothing but that file, to which no path leads further and which is closed when written. */
+	must("descriptors", sys_close_range(rest, ~0u, 0));
 	any_cpu();
 	if (plan->keyring) {
 		e = sys_keyctl(KEYCTL_JOIN_SESSION_KEYRING, (u64)at(plan->keyring), 0, 0);
@@ -637,7 +644,7 @@ static void __attribute__((noreturn)) bear(u64 began)
 
 void __attribute__((noreturn, used)) enter(u64 *stack)
 {
-	long tasks[MAX_GROUP], pid, cgroup, unified = -1;
+	long tasks[MAX_GROUP], pid, cgroup, unified = -1, proc = -1;
 	u64 ntasks, begun, began = now(CLOCK_REALTIME) - now(CLOCK_PROCESS_CPUTIME_ID);
 	struct clone_args args = {0};
 
@@ -664,6 +671,8 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 	ntasks = open_tasks(tasks);
 	if (plan->unified)
 		unified = check("cgroup", sys_openat(AT_FDCWD, at(plan->unified), O_PATH | O_DIRECTORY | O_CLOEXEC));
+	if (plan->apparmor) /* the container's may be anything */
+		proc = check("apparmor", sys_openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
 	begun = now(CLOCK_REALTIME);
 	say_step("enter.init", began, begun);
 	cgroup = join_namespaces();
@@ -678,7 +687,7 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 	say_step("enter.join", begun, joined);
 	pid = check("fork", sys_clone3(&args));
 	if (pid == 0)
-		child(tasks, ntasks, cgroup);
+		child(tasks, ntasks, cgroup, proc);
 	if (verdict->step) {
 		sys_wait4(pid);
 		decline(verdict->step, verdict->error);

@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"errors"
 	"path"
 	"strings"
 
@@ -106,7 +107,7 @@ func NewInit(b Birth, filter Filter, process *specs.Process) ([]byte, error) {
 		return nil, err
 	}
 	p := plan{head: make([]uint64, words), refs: map[int]uint64{}}
-	if err := p.process(process); err != nil {
+	if err := errors.Join(p.process(process), p.profile(process.ApparmorProfile)); err != nil {
 		return nil, err
 	}
 	if path.Clean(process.Cwd) != process.Cwd {

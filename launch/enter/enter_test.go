@@ -91,7 +91,7 @@ func TestPlanLeavesToLibcontainerWhatOnlyThatKnows(t *testing.T) {
 	for name, change := range map[string]func(*specs.Process){
 		"nothing else":         func(*specs.Process) {},
 		"terminal":             func(p *specs.Process) { p.Terminal = true },
-		"AppArmor":             func(p *specs.Process) { p.ApparmorProfile = "x" },
+		"NUL in the profile":   func(p *specs.Process) { p.ApparmorProfile = "a\x00b" },
 		"SELinux":              func(p *specs.Process) { p.SelinuxLabel = "x" },
 		"umask":                func(p *specs.Process) { p.User.Umask = new(uint32) },
 		"scheduler":            func(p *specs.Process) { p.Scheduler = &specs.Scheduler{} },
@@ -113,6 +113,25 @@ func TestPlanLeavesToLibcontainerWhatOnlyThatKnows(t *testing.T) {
 		_, err := enter.Plan(enter.Facts{}, nil, &p)
 		if (name == "nothing else") != (err == nil) || err != nil && !errors.Is(err, enter.ErrNeedsLibcontainer) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSessionsPlanHasItsProfileForTheKernel(t *testing.T) {
+	for profile, want := range map[string]string{"": "", "one": "exec one", "one//&:other://two": "exec one//&:other://two"} {
+		p := specs.Process{Args: []string{"true"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{}, ApparmorProfile: profile}
+		plan, err := enter.Plan(enter.Facts{}, nil, &p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const apparmor = 31 * 8
+		var got string
+		if at := binary.NativeEndian.Uint64(plan[apparmor:]); at != 0 {
+			text, _, _ := bytes.Cut(plan[at:], []byte{0})
+			got = string(text)
+		}
+		if got != want {
+			t.Errorf("%q: the plan has %q", profile, got)
 		}
 	}
 }

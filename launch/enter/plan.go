@@ -82,11 +82,8 @@ const (
 //
 // A list of strings ends with a zero.
 func Plan(f Facts, filter Filter, process *specs.Process) ([]byte, error) {
-	if process.ApparmorProfile != "" {
-		return nil, needs("a session with an AppArmor profile")
-	}
 	p := plan{head: make([]uint64, words), refs: map[int]uint64{}}
-	if err := p.process(process); err != nil {
+	if err := errors.Join(p.process(process), p.profile(process.ApparmorProfile)); err != nil {
 		return nil, err
 	}
 	p.put(wFilterCount, uint64(len(filter)/instruction))
@@ -131,8 +128,6 @@ func (p *plan) process(o *specs.Process) error {
 		return needs("a process without a word on capabilities")
 	case o.SelinuxLabel != "":
 		return needs("a label of SELinux")
-	case hasNUL(o.ApparmorProfile):
-		return needs("an odd AppArmor profile")
 	case o.Scheduler != nil || o.IOPriority != nil || o.ExecCPUAffinity != nil:
 		return needs("scheduling of its own")
 	case o.User.Umask != nil:
@@ -163,14 +158,23 @@ func (p *plan) process(o *specs.Process) error {
 	if o.OOMScoreAdj != nil {
 		p.ref(wOOMScore, strconv.Itoa(*o.OOMScoreAdj))
 	}
-	if o.ApparmorProfile != "" {
-		p.ref(wAppArmor, "exec "+o.ApparmorProfile) // of the next execve: aa_change_onexec(2)
-	}
 	p.ref(wDir, o.Cwd)
 	if err := p.capabilities(o.Capabilities); err != nil {
 		return err
 	}
 	return p.words(o.Args, o.Env)
+}
+
+// profile fills in the AppArmor profile by its name, empty for none, in the kernel's words
+// for the one after the next execve: aa_change_onexec(2).
+func (p *plan) profile(name string) error {
+	switch {
+	case hasNUL(name):
+		return needs("an odd AppArmor profile")
+	case name != "":
+		p.ref(wAppArmor, "exec "+name)
+	}
+	return nil
 }
 
 // ref sets a word to a string.

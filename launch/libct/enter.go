@@ -87,12 +87,13 @@ func buildMark() string {
 }
 
 // entersPlainly tells whether vitrine-enter knows all that the configuration asks of an
-// exec session.
+// exec session. An AppArmor profile is its process's: libcontainer's conversion of a
+// specification keeps none for the container.
 func entersPlainly(c *configs.Config) bool {
 	odd := c.RootlessEUID || c.RootlessCgroups || len(c.UIDMappings)+len(c.GIDMappings) > 0 ||
 		c.Umask != nil || c.Personality != nil || c.MemoryPolicy != nil || c.IntelRdt != nil ||
 		c.Scheduler != nil || c.IOPriority != nil || c.ExecCPUAffinity != nil ||
-		c.ProcessLabel != "" || !c.Namespaces.Contains(configs.NEWNS)
+		c.AppArmorProfile != "" || c.ProcessLabel != "" || !c.Namespaces.Contains(configs.NEWNS)
 	for _, ns := range c.Namespaces {
 		odd = odd || ns.Type == configs.NEWUSER || ns.Type == configs.NEWTIME || ns.Type == configs.NEWNS && ns.Path != ""
 	}

@@ -66,6 +66,12 @@ func (b *box) tryEnter(p specs.Process) (pid int, out *output, failed *launch.Er
 	}
 	plan, err := enter.Plan(facts, filter, &p)
 	b.must(err)
+	return b.carryOut(plan)
+}
+
+// carryOut has vitrine-enter do what the plan says.
+func (b *box) carryOut(plan []byte) (pid int, out *output, failed *launch.Error) {
+	b.Helper()
 	path := filepath.Join(b.bundle, "plan")
 	b.must(os.WriteFile(path, plan, 0o600))
 	pidfd, err := unix.PidfdOpen(b.pid, 0)
@@ -135,6 +141,8 @@ func TestEnteredProcessIsLibcontainers(t *testing.T) {
 		spec    func(*specs.Spec)
 		process func(*specs.Process)
 		lines   []string // that must be there
+
+		confined bool // the profile must be loaded
 	}{
 		"root":               {lines: []string{"uid=0(root) gid=0(root)", "NoNewPrivs:\t1", "HOME=/", "leads its session"}},
 		"user, without HOME": {process: func(p *specs.Process) { p.User.UID, p.User.GID = 1000, 1000 }, lines: []string{"uid=1000(user)", "HOME=/"}},
@@ -166,10 +174,24 @@ func TestEnteredProcessIsLibcontainers(t *testing.T) {
 			s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace}}
 		}},
 		"namespace given by path": {spec: func(s *specs.Spec) { s.Linux.Namespaces[1].Path = otherNetwork(t) }},
-		"read-only root":          {spec: func(s *specs.Spec) { s.Root.Readonly = true }},
-		"read-only passwd":        {process: func(p *specs.Process) { p.User.UID = 2 }},
+		"AppArmor profile":        {confined: true, spec: func(s *specs.Spec) { s.Process.ApparmorProfile = profileName }, lines: append(confinement, "NoNewPrivs:\t1")},
+		"AppArmor profile, new privileges": {confined: true, spec: func(s *specs.Spec) {
+			s.Process.ApparmorProfile, s.Process.NoNewPrivileges = profileName, false
+		}, lines: append(confinement, "NoNewPrivs:\t0")},
+		"AppArmor profile, but none of the session's": {confined: true, spec: func(s *specs.Spec) { s.Process.ApparmorProfile = profileName },
+			process: func(p *specs.Process) { p.ApparmorProfile = "" }, lines: []string{"unconfined\nunconfined"}},
+		"AppArmor profile of the session's own": {confined: true, process: func(p *specs.Process) { p.ApparmorProfile = profileName }, lines: confinement},
+		"AppArmor profile, filter and user": {confined: true, spec: func(s *specs.Spec) {
+			s.Process.ApparmorProfile, s.Linux.Seccomp = profileName, ordinaryProfile(t)
+		}, process: func(p *specs.Process) { p.User.UID, p.Capabilities = 1000, &specs.LinuxCapabilities{} },
+			lines: []string{confinement[0], "Seccomp:\t2", "uid=1000(user)"}},
+		"read-only root":   {spec: func(s *specs.Spec) { s.Root.Readonly = true }},
+		"read-only passwd": {process: func(p *specs.Process) { p.User.UID = 2 }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.confined {
+				loadProfile(t)
+			}
 			b := entering(t, c.spec)
 			p := b.process("sh", "-c", portrait, "zero", "one", "")
 			if c.process != nil {
@@ -256,6 +278,7 @@ func TestEnterDeclinesWhatIsNotAsExpected(t *testing.T) {
 		"host's directory by another": {func(p *specs.Process) { p.Cwd = "/proc/self/fd/6" }, "enter.directory"},
 		"a limit that cannot be":      {func(p *specs.Process) { p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 2, Hard: 1}} }, "enter.limits"},
 		"a score that cannot be":      {func(p *specs.Process) { p.OOMScoreAdj = ptr(2000) }, "enter.score"},
+		"a profile that is not there": {func(p *specs.Process) { p.ApparmorProfile = "vitrine-test-nosuch" }, "enter.apparmor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := b.process("true")
@@ -272,6 +295,15 @@ func TestEnterDeclinesWhatIsNotAsExpected(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a plan of another version", func(t *testing.T) {
+		p := b.process("true")
+		plan, err := enter.Plan(enter.Facts{}, nil, &p)
+		b.must(err)
+		plan[7]-- // the last byte of its magic, the version
+		if _, _, failed := b.carryOut(plan); failed == nil || failed.Step != "enter.plan" {
+			t.Errorf("got %+v", failed)
+		}
+	})
 	t.Run("a stopped container", func(t *testing.T) {
 		b.must(syscall.Kill(b.pid, syscall.SIGKILL))
 		var info unix.Siginfo

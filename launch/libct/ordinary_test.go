@@ -61,6 +61,7 @@ func TestOnlyOrdinaryConfigurationsArePlanned(t *testing.T) {
 		"without pivot_root":      func(c *configs.Config) { c.NoPivotRoot = true },
 		"a parent's death":        func(c *configs.Config) { c.ParentDeathSignal = 9 },
 		"a label":                 func(c *configs.Config) { c.MountLabel = "x" },
+		"a profile of all":        func(c *configs.Config) { c.AppArmorProfile = "x" },
 		"SELinux":                 func(c *configs.Config) { c.ProcessLabel = "x" },
 		"a umask":                 func(c *configs.Config) { c.Umask = &score },
 		"Intel RDT":               func(c *configs.Config) { c.IntelRdt = &configs.IntelRdt{} },

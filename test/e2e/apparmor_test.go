@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -46,9 +49,39 @@ sleep 1000 & kill $! && echo signalled`
 			m.must(n.cri.Remove(n.ctx, id))
 		})
 	}
+	if n.Options.Handler == harness.NativeHandler {
+		n.enteredUnderAppArmor(sandbox, pod)
+	}
 	// The runtime's signals reach what runs under it.
 	id, _ := n.run(sandbox, pod, "stopped", "sleep", "1000")
 	n.must(n.cri.Stop(n.ctx, id, 60))
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
+}
+
+// All but the first containers of a seccomp profile are made without libcontainer, what is executed
+// in them is, too, and all of it is under the daemon's profile.
+func (n *node) enteredUnderAppArmor(sandbox string, pod *runtime.PodSandboxConfig) {
+	n.Helper()
+	const label = "vitrine-default (enforce)\n"
+	var id string
+	for deadline, i := time.Now().Add(harness.Scale(time.Minute)), 0; ; i++ { // the filter is learnt after an answer
+		c := harness.Container(pod, fmt.Sprint("entered-", i), n.image, "/bin/sh", "-c", "cat /proc/self/attr/current; sleep 1000")
+		id = harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(n)
+		n.stdout(pod, c, label)
+		by := n.createdBy(id)
+		if by == "enter" {
+			break
+		}
+		if time.Now().After(deadline) {
+			n.Fatalf("containers under the profile are still made by %q", by)
+		}
+	}
+	ctx, trace := harness.Traced(n.ctx)
+	if out := harness.Must(n.cri.Exec(ctx, id, 60, "cat", "/proc/self/attr/current"))(n); string(out.Stdout) != label || out.ExitCode != 0 {
+		n.Errorf("a session's process is under %q, %s", out.Stdout, out.Stderr)
+	}
+	if steps := names(harness.Must(n.Trace(n.ctx, trace))(n).Spans); !slices.Contains(steps, "enter.execute") {
+		n.Errorf("the session was made by %q", steps)
+	}
 }
