@@ -44,9 +44,9 @@ var imagePulls = Dashboard{
 			{Title: "Failures per second", Unit: "ops", Stack: true, Description: "By class of the cause.", Queries: []Query{rate("vitrine_image_pull_errors_total", "class")}},
 		}},
 		{Title: "Phases", Panels: []Panel{
-			{Title: "Time in each phase", Unit: "s", Stack: true, Description: "Seconds per second; layers are worked on beside each other.", Queries: []Query{spent("vitrine_image_pull_duration_seconds", "phase")}},
+			{Title: "Time in each phase", Unit: "s", Stack: true, Description: "Seconds per second; layers are worked on beside each other. Auth is within the phase that needed the token; decompress and apply are without their waiting for others.", Queries: []Query{spent("vitrine_image_pull_duration_seconds", "phase")}},
 			{Title: "Phases, p99", Unit: "s", Description: "The slow case of each.", Queries: []Query{quantile(0.99, "vitrine_image_pull_duration_seconds", "phase", "")}},
-			{Title: "Bytes per second, by endpoint", Unit: "Bps", Stack: true, Description: "Compressed; mirrors by their own name.", Queries: []Query{rate("vitrine_image_pull_bytes_total", "endpoint")}},
+			{Title: "Bytes per second, by endpoint", Unit: "Bps", Stack: true, Description: "Compressed; mirrors by their own name. http is without TLS.", Queries: []Query{{Expr: `sum by (endpoint, transport) (rate(vitrine_image_pull_bytes_total{` + on + `}[$__rate_interval]))`, Legend: "{{endpoint}} {{transport}}"}}},
 		}},
 		{Title: "Disk", Panels: []Panel{
 			{Title: "Images", Unit: "short", Description: "In the store.", Queries: []Query{total("vitrine_images", "")}},

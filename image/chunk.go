@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // chunk is a piece of a stream with the number of its readers.
@@ -37,6 +38,8 @@ type chunkReader struct {
 	err   error
 	head  *chunk
 	rest  []byte
+	// waited is how long the reader stood before an empty queue; its own to read.
+	waited time.Duration
 }
 
 // next returns the unread part of the stream that is at hand, without copying; it is
@@ -47,20 +50,36 @@ func (r *chunkReader) next() ([]byte, error) {
 			r.head.release()
 			r.head = nil
 		}
-		select {
-		case c, open := <-r.queue:
-			if !open {
-				if r.err != nil {
-					return nil, upstream{r.err}
-				}
-				return nil, io.EOF
-			}
-			r.head, r.rest = c, c.data
-		case <-r.ctx.Done():
-			return nil, upstream{context.Cause(r.ctx)}
+		c, open, err := r.receive()
+		if err != nil {
+			return nil, err
 		}
+		if !open {
+			if r.err != nil {
+				return nil, upstream{r.err}
+			}
+			return nil, io.EOF
+		}
+		r.head, r.rest = c, c.data
 	}
 	return r.rest, nil
+}
+
+// receive takes the next chunk, and counts the time only if there is none yet.
+func (r *chunkReader) receive() (c *chunk, open bool, err error) {
+	select {
+	case c, open = <-r.queue:
+		return c, open, nil
+	default:
+	}
+	began := time.Now()
+	defer func() { r.waited += time.Since(began) }()
+	select {
+	case c, open = <-r.queue:
+		return c, open, nil
+	case <-r.ctx.Done():
+		return nil, false, upstream{context.Cause(r.ctx)}
+	}
 }
 
 // advance marks n bytes of what next returned as read.

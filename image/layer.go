@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
@@ -141,13 +142,13 @@ func (p *pull) fetchLayer(ctx context.Context, src *source, plan layerPlan, pare
 // stageRemote fetches the layer from the registry.
 func (p *pull) stageRemote(ctx context.Context, src *source, plan layerPlan) (_ *drivers.DriverWithDifferOutput, _ Usage, err error) {
 	downloadCtx, span := telemetry.Start(ctx, "image.layer.download", attribute.String("vitrine.image.layer.digest", plan.info.Digest.String()))
-	downloadCtx, endpoint := tracked(downloadCtx, p.touch)
+	downloadCtx, route := follow(downloadCtx, p.touch)
 	var ended sync.Once
 	stream := &layerStream{blob: plan.info.Digest, diffID: plan.diffID, size: plan.info.Size, maxBytes: p.config.MaxLayerBytes, touch: p.touch, arrived: &p.bytes}
 	end := func(err error) {
 		ended.Do(func() {
 			err = p.fail(err)
-			setEndpoint(span, endpoint)
+			route.end(span, err)
 			span.Set(attribute.Int64("vitrine.image.bytes", stream.downloaded), attribute.Float64("vitrine.image.blocked_seconds", stream.blocked.Seconds()))
 			span.End(&err)
 		})
@@ -235,13 +236,16 @@ func (d *differ) ApplyDiff(dest string, options *archive.TarOptions, how *driver
 		span.End(&shown)
 	}()
 	d.stream.start(ctx, d.body, d.downloaded)
+	began := time.Now()
 	u := &unpacker{split: split, maxEntries: d.pull.config.MaxLayerEntries, maxBytes: d.pull.config.MaxLayerBytes}
 	d.out, err = u.unpack(dest, d.stream.files)
+	writing := time.Since(began) - d.stream.files.waited
 	d.stream.note(err)
 	if streamErr := d.stream.wait(); streamErr != nil {
 		err = streamErr
 	}
-	span.Set(attribute.Int64("vitrine.image.bytes", d.stream.inflated), attribute.Int64("vitrine.image.entries", d.out.entries))
+	span.Set(attribute.Int64("vitrine.image.bytes", d.stream.inflated), attribute.Int64("vitrine.image.entries", d.out.entries),
+		telemetry.KeyDecompressSeconds.Float64(d.stream.decompressing.Seconds()), telemetry.KeyWriteSeconds.Float64(writing.Seconds()))
 	if err != nil {
 		return out, errors.Join(err, split.file.Close())
 	}

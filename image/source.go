@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http/httptrace"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/image"
@@ -149,14 +147,4 @@ func (s replaySource) GetBlob(ctx context.Context, info types.BlobInfo, cache ty
 // GetSignatures returns none: the policy has seen them.
 func (s replaySource) GetSignatures(context.Context, *digest.Digest) ([][]byte, error) {
 	return nil, nil
-}
-
-// tracked returns a context under which HTTP requests report the host:port that they
-// go to and signs of life.
-func tracked(ctx context.Context, touch func()) (context.Context, *atomic.Pointer[string]) {
-	endpoint := new(atomic.Pointer[string])
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:              func(hostPort string) { endpoint.Store(&hostPort) },
-		GotFirstResponseByte: touch,
-	}), endpoint
 }

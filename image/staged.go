@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -32,9 +32,9 @@ const maxLayers = 150
 func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, named reference.Named) (id string, err error) {
 	var src *source
 	if err := p.phased(ctx, "image.manifest", func(ctx context.Context, span *telemetry.Span) (err error) {
-		ctx, endpoint := tracked(ctx, p.touch)
+		ctx, route := follow(ctx, p.touch)
 		src, err = openSource(ctx, sys, ref)
-		setEndpoint(span, endpoint)
+		route.end(span, p.fail(err))
 		if err == nil {
 			span.Set(attribute.String("oci.manifest.digest", digest.FromBytes(src.mine).String()), attribute.String("vitrine.image.manifest.media_type", src.mineType))
 		}
@@ -44,7 +44,8 @@ func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.I
 	}
 	defer src.Close()
 	if err := p.phased(ctx, "image.policy", func(ctx context.Context, _ *telemetry.Span) error {
-		ctx, _ = tracked(ctx, p.touch)
+		// Not followed: signatures may come from a web server, whose requests look like those for a token.
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: p.touch})
 		return p.allowed(ctx, src)
 	}); err != nil {
 		return "", err
@@ -54,9 +55,9 @@ func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.I
 	}
 	var layers []layerPlan
 	if err := p.phased(ctx, "image.config", func(ctx context.Context, span *telemetry.Span) (err error) {
-		ctx, endpoint := tracked(ctx, p.touch)
+		ctx, route := follow(ctx, p.touch)
 		layers, err = p.plan(ctx, src)
-		setEndpoint(span, endpoint)
+		route.end(span, p.fail(err))
 		return err
 	}); err != nil {
 		return "", err
@@ -182,10 +183,4 @@ func chainID(parent string, diffID digest.Digest) string {
 		return diffID.Encoded()
 	}
 	return digest.FromString(parent + "+" + diffID.Encoded()).Encoded()
-}
-
-func setEndpoint(span *telemetry.Span, endpoint *atomic.Pointer[string]) {
-	if host := endpoint.Load(); host != nil {
-		span.Set(attribute.String("vitrine.image.endpoint", *host))
-	}
 }

@@ -58,6 +58,7 @@ type layerStream struct {
 	// Figures, valid when wait has returned.
 	downloaded, inflated int64
 	blocked              time.Duration // the network waited for the disk
+	decompressing        time.Duration // the decompressor waited for nobody
 	work                 sync.WaitGroup
 	mu                   sync.Mutex // guards err
 	err                  error      // the first failure
@@ -150,6 +151,8 @@ func (s *layerStream) download(ctx context.Context, body io.Reader, to *chunkRea
 }
 
 func (s *layerStream) inflate(ctx context.Context, from, sums, files *chunkReader) error {
+	began, blocked := time.Now(), time.Duration(0)
+	defer func() { s.decompressing = time.Since(began) - from.waited - blocked }()
 	plain, end, err := decompressor(from)
 	if err != nil {
 		return err
@@ -163,6 +166,7 @@ func (s *layerStream) inflate(ctx context.Context, from, sums, files *chunkReade
 		}
 		if len(c.data) > 0 {
 			c.refs.Store(2)
+			full := time.Now()
 			for _, to := range []*chunkReader{sums, files} {
 				select {
 				case to.queue <- c:
@@ -170,6 +174,7 @@ func (s *layerStream) inflate(ctx context.Context, from, sums, files *chunkReade
 					return context.Cause(ctx)
 				}
 			}
+			blocked += time.Since(full)
 		}
 		s.touch()
 		if err == io.EOF {

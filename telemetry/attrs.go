@@ -34,6 +34,12 @@ const (
 	// KeyImageBytes is how much of an image a step moved, KeyImageEndpoint the host it came from.
 	KeyImageBytes    = attribute.Key("vitrine.image.bytes")
 	KeyImageEndpoint = attribute.Key("vitrine.image.endpoint")
+	// KeyImageTransport is what it came over: http, https, or h2, which is HTTP/2 with TLS.
+	KeyImageTransport = attribute.Key("vitrine.image.transport")
+	// KeyDecompressSeconds and KeyWriteSeconds are on image.layer.apply: how long the
+	// decompressor and the writer of files were at work, without their waiting for others.
+	KeyDecompressSeconds = attribute.Key("vitrine.image.decompress_seconds")
+	KeyWriteSeconds      = attribute.Key("vitrine.image.write_seconds")
 	// KeyImageCachedBytes is how much of an image a step need not move: it was there.
 	KeyImageCachedBytes = attribute.Key("vitrine.image.cached_bytes")
 	// KeyImageForeign is the platform of a pulled image that is not this node's.

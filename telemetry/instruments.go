@@ -60,7 +60,8 @@ type Source struct {
 	// From are labels taken from an attribute of the span; "name" stands for the
 	// span's own name, "suffix" for what the "*" of Span stands for.
 	From map[string]string
-	// Value is the attribute that a counter grows by; empty: 1 per span.
+	// Value is the attribute that a counter grows by; empty: 1 per span. Of a histogram it is
+	// the attribute whose seconds are observed, if the span has it; empty: the span's duration.
 	Value string
 	// Failed: only spans that failed count.
 	Failed bool
@@ -188,29 +189,32 @@ var (
 
 	imagePull = &Instrument{
 		Name: "image_pull_duration_seconds", Unit: "seconds", Kind: Histogram, Buckets: pullBuckets,
-		Help: "Time of image pulls and of their phases; the phase pull is the whole.",
+		Help: "Time of image pulls and of their phases: pull is the whole, layer all of one layer, auth each request for a token, which the phase that needed it contains. Download, decompress and apply go on beside each other; decompress and apply, the writing of files, are without their waiting for one another and for the network.",
 		Labels: []Label{{Name: "phase", Values: []string{
-			"pull", "queue", "resolve", "policy", "manifest", "config", "copy", "layer", "download", "apply", "commit", "record"}}, outcomes},
+			"pull", "queue", "resolve", "auth", "policy", "manifest", "config", "copy", "layer", "download", "decompress", "apply", "commit", "record"}}, outcomes},
 		Spans: []Source{
 			{Span: "image.pull", Set: map[string]string{"phase": "pull"}},
 			{Span: "image.queue", Set: map[string]string{"phase": "queue"}},
 			{Span: "image.resolve", Set: map[string]string{"phase": "resolve"}},
+			{Span: "image.auth", Set: map[string]string{"phase": "auth"}},
 			{Span: "image.policy", Set: map[string]string{"phase": "policy"}},
 			{Span: "image.manifest", Set: map[string]string{"phase": "manifest"}},
 			{Span: "image.config", Set: map[string]string{"phase": "config"}},
 			{Span: "image.copy", Set: map[string]string{"phase": "copy"}},
 			{Span: "image.layer", Set: map[string]string{"phase": "layer"}},
 			{Span: "image.layer.download", Set: map[string]string{"phase": "download"}},
-			{Span: "image.layer.apply", Set: map[string]string{"phase": "apply"}},
+			{Span: "image.layer.apply", Set: map[string]string{"phase": "decompress"}, Value: string(KeyDecompressSeconds)},
+			{Span: "image.layer.apply", Set: map[string]string{"phase": "apply"}, Value: string(KeyWriteSeconds)},
 			{Span: "image.layer.commit", Set: map[string]string{"phase": "commit"}},
 			{Span: "image.record", Set: map[string]string{"phase": "record"}},
 		},
 	}
 	imagePullBytes = &Instrument{
 		Name: "image_pull_bytes_total", Unit: "bytes", Kind: Counter,
-		Help:   "Compressed bytes that layers brought over the network, by registry or mirror.",
-		Labels: []Label{{Name: "endpoint", Max: 20}},
-		Spans:  []Source{{Span: "image.layer.download", Value: string(KeyImageBytes), From: map[string]string{"endpoint": string(KeyImageEndpoint)}}},
+		Help:   "Compressed bytes that layers brought over the network, by registry or mirror and by what they came over: http is without TLS, h2 is HTTP/2 with it.",
+		Labels: []Label{{Name: "endpoint", Max: 20}, {Name: "transport", Values: []string{"http", "https", "h2"}}},
+		Spans: []Source{{Span: "image.layer.download", Value: string(KeyImageBytes),
+			From: map[string]string{"endpoint": string(KeyImageEndpoint), "transport": string(KeyImageTransport)}}},
 	}
 	imagePullCachedBytes = &Instrument{
 		Name: "image_pull_cached_bytes_total", Unit: "bytes", Kind: Counter,

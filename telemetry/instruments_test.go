@@ -132,9 +132,15 @@ func TestPullsAreCountedByPhaseBytesAndClassOfFailure(t *testing.T) {
 	if got := sample(t, tel, "vitrine_image_pulls_inflight"); got != "1" {
 		t.Errorf("in flight: %q", got)
 	}
-	_, layer := Start(ctx, "image.layer.download", KeyImageEndpoint.String("mirror.example"))
+	_, layer := Start(ctx, "image.layer.download", KeyImageEndpoint.String("mirror.example"), KeyImageTransport.String("h2"))
 	layer.Set(KeyImageBytes.Int64(4096))
 	layer.End(nil)
+	_, auth := Start(ctx, "image.auth")
+	auth.End(nil)
+	_, apply := StartAt(ctx, time.Now().Add(-time.Hour), "image.layer.apply", KeyDecompressSeconds.Float64(2.5), KeyWriteSeconds.Float64(0.25))
+	apply.End(nil)
+	_, torn := Start(ctx, "image.layer.apply") // ended before anybody could say
+	torn.End(nil)
 	err := errors.New("pull: no such image")
 	pull.Set(KeyErrorType.String("notfound"))
 	pull.End(&err)
@@ -142,7 +148,11 @@ func TestPullsAreCountedByPhaseBytesAndClassOfFailure(t *testing.T) {
 		"vitrine_image_pulls_inflight":                                             "0",
 		`vitrine_image_pull_duration_seconds_count{outcome="error",phase="pull"}`:  "1",
 		`vitrine_image_pull_duration_seconds_count{outcome="ok",phase="download"}`: "1",
-		`vitrine_image_pull_bytes_total{endpoint="mirror.example"}`:                "4096",
+		`vitrine_image_pull_duration_seconds_count{outcome="ok",phase="auth"}`:     "1",
+		`vitrine_image_pull_duration_seconds_sum{outcome="ok",phase="decompress"}`: "2.5",
+		`vitrine_image_pull_duration_seconds_sum{outcome="ok",phase="apply"}`:      "0.25",
+		`vitrine_image_pull_duration_seconds_count{outcome="ok",phase="apply"}`:    "1",
+		`vitrine_image_pull_bytes_total{endpoint="mirror.example",transport="h2"}`: "4096",
 		`vitrine_image_pull_errors_total{class="notfound"}`:                        "1",
 		`vitrine_image_pull_errors_total{class="disk"}`:                            "0",
 	} {
@@ -276,7 +286,9 @@ func sourceNotes(i *Instrument, s Source) string {
 			notes = append(notes, fmt.Sprintf("%s from `%s`", l.Name, s.From[l.Name]))
 		}
 	}
-	if s.Value != "" {
+	if s.Value != "" && i.Kind == Histogram {
+		notes = append(notes, fmt.Sprintf("seconds from `%s`", s.Value))
+	} else if s.Value != "" {
 		notes = append(notes, fmt.Sprintf("grows by `%s`", s.Value))
 	}
 	if s.Failed {

@@ -220,10 +220,13 @@ func (m *metrics) span(r *record, exemplar bool) {
 			m.add(fd.family.Instrument, amount(r, fd.source.Value), values...)
 			continue
 		}
-		if exemplar {
-			m.observe(fd.family.Instrument, r.Duration(), r, values...)
-		} else {
-			m.observe(fd.family.Instrument, r.Duration(), nil, values...)
+		took, known := spent(r, fd.source.Value)
+		switch {
+		case !known:
+		case exemplar:
+			m.observe(fd.family.Instrument, took, r, values...)
+		default:
+			m.observe(fd.family.Instrument, took, nil, values...)
 		}
 	}
 }
@@ -291,6 +294,15 @@ func outcome(r *record) string {
 		return "cancel"
 	}
 	return "error"
+}
+
+// spent is the time that a histogram observes.
+func spent(r *record, attribute string) (took time.Duration, known bool) {
+	if attribute == "" {
+		return r.Duration(), true
+	}
+	seconds, known := r.Attributes[attribute].(float64)
+	return time.Duration(seconds * float64(time.Second)), known
 }
 
 func amount(r *record, attribute string) float64 {

@@ -18,6 +18,7 @@ var areas = []struct{ prefix, area, words string }{
 	{"image.queue", "queue", "waiting for a place among the pulls"},
 	{"image.layer", "image", "downloading a layer"},
 	{"image.manifest", "image", "fetching the manifest"},
+	{"image.auth", "image", "asking for a token"},
 	{"image.", "image", "pulling the image"},
 	{"network.cni", "network", "the CNI plugin"},
 	{"network.", "network", "connecting the pod to its network"},
