@@ -21,7 +21,7 @@ var podStart = Dashboard{
 		}},
 		{Title: "Others' programs", Panels: []Panel{
 			{Title: "CNI plugins, p99", Unit: "s", Description: "Each execution, by plugin.", Queries: []Query{quantile(0.99, "vitrine_cni_plugin_duration_seconds", "plugin", `command="ADD"`)}},
-			{Title: "OCI hooks, p99", Unit: "s", Description: "Each execution, by hook.", Queries: []Query{quantile(0.99, "vitrine_oci_hook_duration_seconds", "hook", "")}},
+			{Title: "OCI hooks, p99", Unit: "s", Description: "Each execution, by hook and the event that it waits for.", Queries: []Query{quantile(0.99, "vitrine_oci_hook_duration_seconds", "hook, event", "").as("{{hook}} {{event}}")}},
 			{Title: "Created to started", Unit: "s", Description: "What kubelet lets pass between the two is in it.", Queries: spread("vitrine_container_created_to_started_seconds", "")},
 		}},
 		{Title: "Now", Panels: []Panel{
@@ -142,6 +142,12 @@ var telemetryHealth = Dashboard{
 			{Title: "Traces kept", Unit: "short", Stack: true, Description: "On the node.", Queries: []Query{{Expr: `sum by (class) (vitrine_telemetry_trace_store_traces{` + on + `})`, Legend: "{{class}}"}}},
 		}},
 	},
+}
+
+// as is the query with another legend.
+func (q Query) as(legend string) Query {
+	q.Legend = legend
+	return q
 }
 
 // byHandler is the slow case of a step for each runtime handler.

@@ -58,7 +58,8 @@ type Source struct {
 	// Set are labels of a fixed value.
 	Set map[string]string
 	// From are labels taken from an attribute of the span; "name" stands for the
-	// span's own name, "suffix" for what the "*" of Span stands for.
+	// span's own name, "suffix.head" for the first word of what the "*" of Span stands for,
+	// and "suffix.tail" for the others, words being what dots part.
 	From map[string]string
 	// Value is the attribute that a counter grows by; empty: 1 per span. Of a histogram it is
 	// the attribute whose seconds are observed, if the span has it; empty: the span's duration.
@@ -182,9 +183,10 @@ var (
 	}
 	ociHook = &Instrument{
 		Name: "oci_hook_duration_seconds", Unit: "seconds", Kind: Histogram,
-		Help:   "Time of executions of OCI hooks.",
-		Labels: []Label{{Name: "hook", Max: 30}, outcomes},
-		Spans:  []Source{{Span: "oci.hook.*", From: map[string]string{"hook": "suffix"}}},
+		Help: "Time of executions of OCI hooks, by program and by the event that they wait for. Those of startContainer run in the container, where nobody can time them.",
+		Labels: []Label{{Name: "hook", Max: 30},
+			{Name: "event", Values: []string{"prestart", "createRuntime", "createContainer", "poststart", "poststop"}}, outcomes},
+		Spans: []Source{{Span: "oci.hook.*", From: map[string]string{"hook": "suffix.tail", "event": "suffix.head"}}},
 	}
 
 	imagePull = &Instrument{

@@ -162,6 +162,23 @@ func TestPullsAreCountedByPhaseBytesAndClassOfFailure(t *testing.T) {
 	}
 }
 
+func TestHooksAreToldByProgramAndEvent(t *testing.T) {
+	tel, _ := start(t, Config{})
+	for _, name := range []string{"oci.hook.createRuntime.toolkit", "oci.hook.createRuntime.toolkit", "oci.hook.poststop.clean.up.sh", "oci.hook.someday.toolkit"} {
+		_, span := Start(tel.Context(t.Context()), name)
+		span.End(nil)
+	}
+	for labels, want := range map[string]string{
+		`event="createRuntime",hook="toolkit",outcome="ok"`: "2",
+		`event="poststop",hook="clean.up.sh",outcome="ok"`:  "1",
+		`event="other",hook="toolkit",outcome="ok"`:         "1",
+	} {
+		if got := sample(t, tel, "vitrine_oci_hook_duration_seconds_count{"+labels+"}"); got != want {
+			t.Errorf("%s: %q, want %s", labels, got, want)
+		}
+	}
+}
+
 // podScript is a pod's life in events.
 func podScript() []pod.Event {
 	at := time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC)

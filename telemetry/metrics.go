@@ -57,8 +57,8 @@ type feed struct {
 
 type labelSource struct {
 	fixed     string
-	attribute string // "name", "suffix" and "outcome" are not attributes
-	prefix    string // what "suffix" is behind
+	attribute string // "name", "suffix.…" and "outcome" are not attributes
+	prefix    string // what "suffix.…" is behind
 }
 
 type wildcard struct {
@@ -272,8 +272,12 @@ func (l labelSource) value(r *record) string {
 		return l.fixed
 	case "name":
 		return r.Name
-	case "suffix":
-		return strings.TrimPrefix(r.Name, l.prefix)
+	case "suffix.head", "suffix.tail":
+		head, tail, _ := strings.Cut(strings.TrimPrefix(r.Name, l.prefix), ".")
+		if l.attribute == "suffix.head" {
+			return head
+		}
+		return tail
 	case "outcome":
 		return outcome(r)
 	case string(KeyHandler):

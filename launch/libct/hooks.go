@@ -15,7 +15,7 @@ import (
 )
 
 // timeHooks replaces hooks of the given kinds, which this process will run itself, by
-// ones that also report their time as a step of their own, oci.hook.NAME. Libcontainer
+// ones that also report their time as a step of their own, oci.hook.KIND.NAME. Libcontainer
 // leaves the replaced ones out of the files it writes: not for kinds that another
 // process runs. The time between the step before and the first hook is called gap.
 func (j *job) timeHooks(hooks configs.Hooks, gap string, kinds ...configs.HookName) {
@@ -24,7 +24,7 @@ func (j *job) timeHooks(hooks configs.Hooks, gap string, kinds ...configs.HookNa
 			if command, ok := hook.(configs.CommandHook); ok {
 				hooks[kind][i] = configs.NewFunctionHook(func(state *specs.State) error {
 					j.line.endGap(gap)
-					defer j.line.end(hookStep(command.Path))
+					defer j.line.end(hookStep(kind, command.Path))
 					return command.Run(state)
 				})
 			}
@@ -32,9 +32,9 @@ func (j *job) timeHooks(hooks configs.Hooks, gap string, kinds ...configs.HookNa
 	}
 }
 
-// hookStep is the name of a hook's step.
-func hookStep(path string) string {
-	return hookPrefix + strings.Join(strings.Fields(filepath.Base(path)), "_")
+// hookStep is the name of a hook's step. A kind has no dot in it, a program may.
+func hookStep(kind configs.HookName, path string) string {
+	return hookPrefix + string(kind) + "." + strings.Join(strings.Fields(filepath.Base(path)), "_")
 }
 
 const hookPrefix = "oci.hook."
@@ -43,10 +43,10 @@ const hookPrefix = "oci.hook."
 // border between two hooks can be.
 const hookPoll = 200 * time.Microsecond
 
-// watchHooks times the hooks that the init runs one after another inside the container,
-// from the outside: each is a child of the init's main thread, and a pidfd tells when it
-// ends. Without CONFIG_PROC_CHILDREN they stay part of libct.pivot. It returns when all have
-// ended or stop is closed.
+// watchHooks times the createContainer hooks, which the init runs one after another inside
+// the container, from the outside: each is a child of the init's main thread, and a pidfd
+// tells when it ends. Without CONFIG_PROC_CHILDREN they stay part of libct.pivot. It returns
+// when all have ended or stop is closed.
 func (t *timeline) watchHooks(init int, hooks configs.HookList, stop <-chan struct{}) {
 	children := fmt.Sprintf("/proc/%d/task/%d/children", init, init)
 	seen := map[string]bool{}
@@ -64,7 +64,7 @@ func (t *timeline) watchHooks(init int, hooks configs.HookList, stop <-chan stru
 				if !seen[child] {
 					seen[child] = true
 					if found = awaitExit(child, init, stop); found {
-						t.end(hookStep(command.Path))
+						t.end(hookStep(configs.CreateContainer, command.Path))
 						break
 					}
 				}
@@ -136,5 +136,5 @@ func nameHook(text string, spec *specs.Spec) (named, step string) {
 	path := list[number].Path
 	cause := strings.Replace(text[m[1]:], ", stdout: ", ": ", 1)
 	cause = strings.Replace(cause, ": , stderr: ", ": ", 1)
-	return kind + " hook " + path + ": " + strings.TrimRight(cause, ": \n"), hookStep(path)
+	return kind + " hook " + path + ": " + strings.TrimRight(cause, ": \n"), hookStep(configs.HookName(kind), path)
 }

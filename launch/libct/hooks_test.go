@@ -25,11 +25,11 @@ func TestEachHookIsAStepWithItsOwnDuration(t *testing.T) {
 		Poststart:       []specs.Hook{b.slowHook("after", "0.05")},
 	}
 	b.create()
-	want := map[string]float64{"oci.hook.before": 50, "oci.hook.first": 100, "oci.hook.second": 200,
-		"oci.hook.third": 150, "oci.hook.fourth": 50, "oci.hook.after": 50}
+	want := map[string]float64{"oci.hook.prestart.before": 50, "oci.hook.createRuntime.first": 100, "oci.hook.createRuntime.second": 200,
+		"oci.hook.createContainer.third": 150, "oci.hook.createContainer.fourth": 50, "oci.hook.poststart.after": 50}
 	for _, s := range b.reply.Steps {
 		ms := float64(s.End-s.Start) / 1e6
-		t.Logf("%-18s %7.3f ms", s.Name, ms)
+		t.Logf("%-34s %7.3f ms", s.Name, ms)
 		if sleep, ok := want[s.Name]; ok {
 			if ms < sleep { // then another step has its time; a busy machine makes it longer
 				t.Errorf("%s took %.1f ms, want %.0f", s.Name, ms, sleep)

@@ -202,8 +202,8 @@ func subjectOf(s waterfall.Span) string {
 			text += " " + v
 		}
 	}
-	if point, found := strings.CutPrefix(s.Name, "oci.hook."); found && text == "" {
-		text = " " + point
+	if hook, found := strings.CutPrefix(s.Name, "oci.hook."); found && text == "" { // its event, and its program
+		text = " " + strings.Replace(hook, ".", " ", 1)
 	}
 	return text
 }
