@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -152,6 +153,9 @@ func (t logTurn) makeRoom(logs []string, lines int) error {
 		return nil
 	}
 	for _, path := range logs {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // some runtimes make it at the start
+			return err
+		}
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o640)
 		if err != nil {
 			return err
