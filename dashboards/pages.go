@@ -66,7 +66,7 @@ var memory = Dashboard{
 	Rows: []Row{
 		{Title: "Killed", Panels: []Panel{
 			{Title: "Containers killed for memory per hour", Unit: "short", Description: "By node. vitrine why CONTAINER has the verdict.", Queries: []Query{{Expr: `sum by (instance) (increase(vitrine_container_exits_total{` + on + `,reason="oom"}[1h]))`, Legend: "{{instance}}"}}},
-			{Title: "Killed processes per hour, by whose limit", Unit: "short", Stack: true, Description: "PID 1 or a child; whose limit ran out: the container's, the pod's, the node's.", Queries: []Query{{Expr: `sum by (level, victim) (increase(vitrine_oom_kills_total{` + on + `}[1h]))`, Legend: "{{level}}: {{victim}}"}}},
+			{Title: "Killed processes per hour, by whose limit", Unit: "short", Stack: true, Description: "PID 1, the process of an exec, or a child; whose limit ran out: the container's, the pod's, the node's.", Queries: []Query{{Expr: `sum by (level, victim) (increase(vitrine_oom_kills_total{` + on + `}[1h]))`, Legend: "{{level}}: {{victim}}"}}},
 			{Title: "Out-of-memory events", Unit: "short", Description: "Of containers that live: a child was killed, or the container restarted in place.", Queries: []Query{{Expr: `topk(20, sum by (namespace, pod, container) (container_oom_events_total{` + live + `}))`, Legend: "{{namespace}}/{{pod}}/{{container}}"}}},
 		}},
 		{Title: "Short of memory", Panels: []Panel{

@@ -78,6 +78,8 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 		return 0, err
 	}
 	op.enter("monitor.exec")
+	started := m.execs.begin(c.ID)
+	defer started.end()
 	session, err := monitor.Exec(ctx, client.ExecOptions{
 		Process: process, Terminal: req.TTY, Traceparent: telemetry.Traceparent(ctx),
 		Stdin: req.Stdin != nil, Stdout: req.Stdout != nil, Stderr: req.Stderr != nil,
@@ -93,6 +95,7 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 		return 0, fmt.Errorf("exec in %s: %w", c.ID.Short(), launchError(err))
 	}
 	defer session.Close()
+	started.is(session.PID())
 	return m.run(ctx, op, session, req.Streams)
 }
 

@@ -101,6 +101,7 @@ type Manager struct {
 	plugins Plugins // nil for none
 	witness Witness // nil without one
 	watched watched
+	execs   execs
 	refused news // denials
 	asked   askedTotal
 	stalls  stallTimes

@@ -215,7 +215,12 @@ func (m *Manager) followWitness() {
 func (m *Manager) takeKill(ctx context.Context, r oom.Record) {
 	for _, e := range m.index.allContainers() {
 		if c := e.value.Load(); c.Evidence.Cgroup == r.Cgroup && c.State != pod.Creating {
-			m.addKill(telemetry.WithTraceparent(ctx, c.Traceparent), e, r)
+			ctx := telemetry.WithTraceparent(ctx, c.Traceparent)
+			if opened := m.execs.opening(c.ID, r.Time); opened != nil { // what the kernel tells next must not wait
+				m.background(func(daemon context.Context) { opened(daemon); m.addKill(ctx, e, r) })
+			} else {
+				m.addKill(ctx, e, r)
+			}
 			return
 		}
 	}
@@ -229,6 +234,7 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 	if !counts {
 		return
 	}
+	kill.Exec = m.execs.had(c.ID, kill.Victim.PID, kill.SinceBoot)
 	if kill.Scene != nil {
 		for i, p := range kill.Scene.Largest {
 			if o := m.within(p.Cgroup); o != nil {

@@ -63,6 +63,9 @@ type OOMKill struct {
 	Victim    Culprit       `json:"victim"`
 	// Init: the victim was the container's PID 1.
 	Init bool `json:"init,omitempty"`
+	// Exec: the victim was the process that an exec started, not a child of it. It is not
+	// known of one that a daemon did not see the beginning of.
+	Exec bool `json:"exec,omitempty"`
 	// Trigger is who asked for the memory that was not there.
 	Trigger Culprit `json:"trigger"`
 	// Level is whose limit ran out: below, container, pod, node, global, or empty for unknown.

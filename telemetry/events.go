@@ -37,8 +37,11 @@ func (t *Telemetry) Observe(e pod.Event) {
 
 func (t *Telemetry) oomKill(kill pod.OOMKill) {
 	victim := "child"
-	if kill.Init {
+	switch {
+	case kill.Init:
 		victim = "init"
+	case kill.Exec:
+		victim = "exec"
 	}
 	t.metrics.add(oomKills, 1, victim, cmp.Or(kill.Level, "unknown"))
 }
@@ -142,7 +145,7 @@ func (t *Telemetry) log(e pod.Event) {
 		}
 		if k := e.Kill; k != nil {
 			level = slog.LevelWarn
-			attrs = append(attrs, slog.String("victim", k.Victim.Command), slog.Int("victim_pid", k.Victim.PID), slog.Bool("init", k.Init),
+			attrs = append(attrs, slog.String("victim", k.Victim.Command), slog.Int("victim_pid", k.Victim.PID), slog.Bool("init", k.Init), slog.Bool("exec", k.Exec),
 				slog.String("level", k.Level), slog.Uint64("limit_bytes", k.Limit), slog.Uint64("usage_bytes", k.Usage), slog.String("detail", clip(k.Message, 1024)))
 		}
 		if s := e.Stall; s != nil {

@@ -247,9 +247,9 @@ var (
 	}
 	oomKills = &Instrument{
 		Name: "oom_kills_total", Kind: Counter,
-		Help: "Processes of containers that the OOM killer ended, by whether it was PID 1 and by whose limit ran out.",
+		Help: "Processes of containers that the OOM killer ended, by whether it was PID 1, the process of an exec, or a child of either, and by whose limit ran out.",
 		Labels: []Label{
-			{Name: "victim", Values: []string{"init", "child"}},
+			{Name: "victim", Values: []string{"init", "exec", "child"}},
 			{Name: "level", Values: []string{"below", "container", "pod", "node", "global", "unknown"}}},
 	}
 	denials = &Instrument{

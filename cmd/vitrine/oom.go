@@ -140,8 +140,11 @@ func printOOM(w io.Writer, kills []api.OOM) error {
 	fmt.Fprintln(table, "TIME\tPOD\tVICTIM\tPID\tLIMIT OF\tLIMIT\tUSAGE\tANON\tFILE\tSHMEM\tSWAP\tCONTAINER IS")
 	for _, k := range kills {
 		victim := fmt.Sprintf("%s (%d)", oneLine(k.Victim.Command, 16), k.Victim.ContainerPID)
-		if k.Init {
+		switch {
+		case k.Init:
 			victim += " init"
+		case k.Exec:
+			victim += " exec"
 		}
 		level := k.Level
 		switch {

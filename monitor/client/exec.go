@@ -186,6 +186,12 @@ func (s *Session) open(ctx context.Context, msg *wire.Message, p *pipes) ([]int,
 		}
 		return nil, err
 	}
+	if !s.attach {
+		r, err := launch.ParseReply(string(reply.Body))
+		if err == nil {
+			s.pid = r.PID
+		}
+	}
 	return fds, nil
 }
 

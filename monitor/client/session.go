@@ -19,6 +19,7 @@ type Session struct {
 	m      *Monitor
 	id     uint32
 	attach bool
+	pid    int // of an exec's process; set before the session is handed out
 
 	stdin          io.WriteCloser
 	stdout, stderr *output
@@ -29,6 +30,10 @@ type Session struct {
 	code int32 // set before done is closed, as err
 	err  error
 }
+
+// PID is that of the process that Exec started, in the pid namespace of this one, 0 for an
+// attach. The process may have ended, and the number be another's.
+func (s *Session) PID() int { return s.pid }
 
 // Stdin is the session's standard input; Close is the half close that the other side
 // sees as end of file. Without standard input it refuses writes.

@@ -118,7 +118,7 @@ func befell(c why.Container, life waterfall.Span) (all []waterfall.Event) {
 	end := time.Unix(0, life.End)
 	for _, k := range c.Life.Kills {
 		at(k.At, "container.oom", map[string]any{
-			"vitrine.oom.victim": k.Victim.Command, "vitrine.oom.victim_pid": int64(k.Victim.ContainerPID), "vitrine.oom.init": k.Init,
+			"vitrine.oom.victim": k.Victim.Command, "vitrine.oom.victim_pid": int64(k.Victim.ContainerPID), "vitrine.oom.init": k.Init, "vitrine.oom.exec": k.Exec,
 			"vitrine.oom.level": k.Level, "vitrine.oom.limit_bytes": clamp(k.Limit), "vitrine.oom.usage_bytes": clamp(k.Usage), "vitrine.message": k.Message})
 	}
 	if told := uint64(len(c.Life.Kills)); c.Life.AllKills > told {

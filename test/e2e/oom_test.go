@@ -71,10 +71,11 @@ type oomCase struct {
 	play   func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) (id string)
 	reason string
 	code   int32
-	// says is part of the message; level and init are of the latest kill.
+	// says is part of the message; level, init and exec are of the latest kill.
 	says  string
 	level string
 	init  bool
+	exec  bool
 }
 
 func (n *node) exited(id string) {
@@ -127,7 +128,7 @@ var oomMatrix = []oomCase{
 	{name: "3 child killed, later SIGTERM", reason: "Error", code: 143, says: "StopContainer", level: "container",
 		play: afterChild("trap 'exit 143' TERM; "+hogAndSay+"while :; do sleep 0.1; done", func(n *node, id string) { n.must(n.cri.Stop(n.ctx, id, 60)) })},
 	{name: "4 child killed, PID 1 gives up", reason: "Error", code: 1, says: "before PID 1 exited with 1", level: "container", play: afterChild("/bin/payload hog 64; exit 1", nil)},
-	{name: "5 exec'ed process killed", reason: "Completed", says: `"payload"`, level: "container",
+	{name: "5 exec'ed process killed", reason: "Completed", says: `"payload"`, level: "container", exec: true,
 		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
 			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, n.hungry(p, "c", 32, "/bin/payload", "wait")))(t)
 			r := harness.Must(n.cri.Exec(n.ctx, id, 60, "/bin/payload", "hog", "64"))(t)
@@ -278,10 +279,13 @@ func TestOOMVerdictMatrix(t *testing.T) {
 			}
 			// Since Linux 6.2 the counters of a process that holds as little as a shell are 0.
 			big := k.Victim.Command == "payload"
-			if k.Level != tc.level || k.Init != tc.init || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || big && k.Anon == 0 || k.Likely {
+			if k.Level != tc.level || k.Init != tc.init || k.Exec != tc.exec || k.Limit != 32<<20 && !tc.unlike || k.Victim.Command == "" || big && k.Anon == 0 || k.Likely {
 				t.Errorf("kill on record: %+v", k)
 			}
 			checkScene(t, k, id)
+			if tc.exec {
+				n.counts(t, `vitrine_oom_kills_total{level="container",victim="exec"}`, 1)
+			}
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
 		})
 	}
