@@ -50,7 +50,7 @@ var imagePulls = Dashboard{
 		}},
 		{Title: "Disk", Panels: []Panel{
 			{Title: "Images", Unit: "short", Description: "In the store.", Queries: []Query{total("vitrine_images", "")}},
-			{Title: "Bytes in use", Unit: "bytes", Stack: true, Description: "By what they are for.", Queries: []Query{{Expr: `sum by (kind) (vitrine_storage_bytes{` + on + `})`, Legend: "{{kind}}"}}},
+			{Title: "Bytes in use", Unit: "bytes", Stack: true, Description: "By what they are for: layers of images, what containers wrote, their logs with the rotated ones.", Queries: []Query{{Expr: `sum by (kind) (vitrine_storage_bytes{` + on + `})`, Legend: "{{kind}}"}}},
 			{Title: "Bytes given back per second", Unit: "Bps", Stack: true, Description: "Layers of images, and what containers wrote, when they were removed.", Queries: []Query{rate("vitrine_gc_removed_bytes_total", "kind")}},
 			{Title: "Repaired after an unclean end, per day", Unit: "short", Stack: true, Description: "Layers and records that were taken out of the store because they may be damaged. More than after power cuts: the disk.", Queries: []Query{{Expr: `sum by (kind) (increase(vitrine_storage_repair_total{` + on + `}[1d]))`, Legend: "{{kind}}"}}},
 		}},

@@ -105,8 +105,10 @@ type Manager struct {
 	refused news // denials
 	asked   askedTotal
 	stalls  stallTimes
-	starts  news // progress of starts
-	watches watches
+	// logSizes is what logs take on their disk.
+	logSizes logSizes
+	starts   news // progress of starts
+	watches  watches
 	// fileSystem is that of writable layers.
 	fileSystem fileSystem
 	index      *index

@@ -336,8 +336,9 @@ var (
 		Name: "images", Kind: Gauge, Help: "Images in the store.",
 	}
 	storageBytes = &Instrument{
-		Name: "storage_bytes", Unit: "bytes", Kind: Gauge, Help: "Disk space in use.",
-		Labels: []Label{storageKinds},
+		Name: "storage_bytes", Unit: "bytes", Kind: Gauge,
+		Help:   "Disk space in use: by layers of images, by what containers wrote, by the logs of the containers that there are, rotated ones included. Logs are looked at by a scrape, at most every 10 s; a file system that does not answer leaves them out.",
+		Labels: []Label{{Name: "kind", Values: append(slices.Clone(storageKinds.Values), "log")}},
 	}
 	storageRepairs = &Instrument{
 		Name: "storage_repair_total", Kind: Counter,

@@ -39,6 +39,9 @@ func (d *daemon) gauges() {
 				emit(float64(fs.Images.Bytes), "layer")
 				emit(float64(fs.Containers.Bytes), "rw")
 			}
+			if bytes, known := d.pods.LogBytes(); known {
+				emit(float64(bytes), "log")
+			}
 		},
 		"kernel_events_lost": func(emit func(float64, ...string)) {
 			for kind, n := range d.programs.lost() {

@@ -41,6 +41,7 @@ func TestExecsAndDiskSpaceGivenBackAreMeasured(t *testing.T) {
 	pod := n.Pod("writer")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
 	id, _ := n.run(sandbox, pod, "c", "sleep", "1000")
+	n.run(sandbox, pod, "talker", "/bin/sh", "-c", "dd if=/dev/zero bs=1k count=300; sleep 1000") // into its log
 	const written = 4 << 20
 	if r := harness.Must(n.cri.Exec(n.ctx, id, 60, "/bin/dd", "if=/dev/zero", "of=/file", "bs=1M", fmt.Sprint("count=", written>>20)))(t); r.ExitCode != 0 {
 		t.Fatalf("%s", r.Stderr)
@@ -57,6 +58,7 @@ func TestExecsAndDiskSpaceGivenBackAreMeasured(t *testing.T) {
 			t.Fatalf("the writable layer has %d bytes", stats.GetWritableLayer().GetUsedBytes().GetValue())
 		}
 	}
+	n.counts(t, `vitrine_storage_bytes{kind="log"}`, 300<<10)
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.counts(t, `vitrine_gc_removed_bytes_total{kind="rw"}`, written)
 
