@@ -202,8 +202,9 @@ func subjectOf(s waterfall.Span) string {
 			text += " " + v
 		}
 	}
-	if hook, found := strings.CutPrefix(s.Name, "oci.hook."); found && text == "" { // its event, and its program
-		text = " " + strings.Replace(hook, ".", " ", 1)
+	if hook, found := strings.CutPrefix(s.Name, "oci.hook."); found && text == "" {
+		event, program, _ := strings.Cut(hook, ".")
+		text = fmt.Sprintf(" %s (%s)", program, event)
 	}
 	return text
 }
