@@ -15,7 +15,7 @@ var podStart = Dashboard{
 		{Title: "Steps", Height: 10, Panels: []Panel{
 			{Title: "Sandbox: time in each step", Unit: "s", Stack: true, Description: "Seconds per second that are spent in a step: what to make faster first.", Queries: []Query{spent("vitrine_sandbox_phase_duration_seconds", "phase")}},
 			{Title: "Container: time in each step", Unit: "s", Stack: true, Description: "The same for containers. Steps contain steps: lifecycle.create_container is the sum of most.", Queries: []Query{spent("vitrine_container_phase_duration_seconds", "phase")}},
-			{Title: "Pod and container, p99, by runtime handler", Unit: "s", Description: "Making a pod and making a container, as each handler does it; the default one has no name.", Queries: []Query{
+			{Title: "Pod and container, p99, by runtime handler", Unit: "s", Description: "Making a pod and making a container, as each handler does it.", Queries: []Query{
 				byHandler("vitrine_sandbox_phase_duration_seconds", "lifecycle.run_sandbox", "pod"),
 				byHandler("vitrine_container_phase_duration_seconds", "lifecycle.create_container", "container")}},
 		}},
@@ -150,9 +150,11 @@ func (q Query) as(legend string) Query {
 	return q
 }
 
-// byHandler is the slow case of a step for each runtime handler.
+// byHandler is the slow case of a step for each runtime handler. The default one's name is
+// empty, which is no label to Prometheus.
 func byHandler(family, phase, what string) Query {
 	q := quantile(0.99, family, "handler", `phase="`+phase+`"`)
+	q.Expr = `label_replace(` + q.Expr + `, "handler", "default", "handler", "")`
 	q.Legend = what + " {{handler}}"
 	return q
 }
