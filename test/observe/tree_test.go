@@ -82,7 +82,17 @@ func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
 		{"RunPodSandbox", func() (err error) { sandbox, err = n.cri.RunPod(n.traced(), pod); return err }},
 		{"CreateContainer", func() (err error) { id, err = n.cri.Create(n.traced(), sandbox, pod, c); return err }},
 		{"StartContainer", func() error { return n.cri.Start(n.traced(), id) }},
-		{"ExecSync", func() error { _, err := n.cri.Exec(n.traced(), id, 0, "/bin/true"); return err }},
+		{"ExecSync", func() error {
+			// What a session without libcontainer needs is learnt after the first creation.
+			eventually(t, "the profile's filter", func() string {
+				if files, _ := filepath.Glob(filepath.Join(n.State(), "filters", "*")); len(files) == 0 {
+					return "not learnt yet"
+				}
+				return ""
+			})
+			_, err := n.cri.Exec(n.traced(), id, 0, "/bin/true")
+			return err
+		}},
 		{"StopContainer", func() error { return n.cri.Stop(n.traced(), id, 0) }},
 		{"RemoveContainer", func() error { return n.cri.Remove(n.traced(), id) }},
 		{"StopPodSandbox", func() error { return n.cri.StopPod(n.traced(), sandbox) }},
