@@ -61,6 +61,20 @@ func (m *Manager) tellStopped(ctx context.Context, e *containerEntry) {
 	warn(ctx, "tell plugins of a container's end", m.tell(ctx, e, Plugins.StopContainer), "container", e.value.Load().ID)
 }
 
+// awaitTold returns when plugins have been told of the end of a container that is
+// Exited: its lock is held until they have answered. So the end of a pod is told after
+// the ends of its containers, and a stop returns when plugins know of it.
+func (m *Manager) awaitTold(ctx context.Context, e *containerEntry) error {
+	if m.plugins == nil {
+		return nil
+	}
+	if err := e.lock.acquire(ctx, e.value.Load().ID); err != nil {
+		return err
+	}
+	e.lock.release()
+	return nil
+}
+
 // askPlugins lets plugins adjust the container that is about to be made.
 func (p *plan) askPlugins(ctx context.Context) error {
 	m, c := p.manager, p.container

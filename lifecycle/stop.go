@@ -42,6 +42,14 @@ func (m *Manager) stopContainer(ctx context.Context, op *operation, e *container
 	if err != nil || !running {
 		return err
 	}
+	if err := m.end(ctx, op, e, timeout); err != nil {
+		return err
+	}
+	return m.awaitTold(ctx, e)
+}
+
+// end waits for the container's end, and brings it about when the grace period is over.
+func (m *Manager) end(ctx context.Context, op *operation, e *containerEntry, timeout time.Duration) error {
 	if timeout > 0 {
 		op.enter("grace")
 		if ended, err := waitExit(ctx, e, timeout); ended || err != nil {
@@ -134,6 +142,7 @@ func (m *Manager) stopContainers(ctx context.Context, sandbox pod.ID) error {
 	errs := make([]error, len(entries))
 	for i, e := range entries {
 		if e.value.Load().State == pod.Exited {
+			errs[i] = m.awaitTold(ctx, e)
 			continue
 		}
 		wg.Go(func() {
