@@ -50,7 +50,10 @@ func (n *Network) Attach(ctx context.Context, req AttachRequest) (status pod.Net
 	if err != nil {
 		undoCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime) // the request's time may be what ended ADD
 		defer cancel()
-		return pod.NetworkStatus{}, fmt.Errorf("attach network %s to %s: %w", list.Name, req.ID, errors.Join(err, n.release(undoCtx, req.ID)))
+		if undo := n.release(undoCtx, req.ID); !(errors.Is(err, ErrPluginMissing) && errors.Is(undo, ErrPluginMissing)) {
+			err = errors.Join(err, undo) // a plugin that is missing is told of once
+		}
+		return pod.NetworkStatus{}, fmt.Errorf("attach network %s to %s: %w", list.Name, req.ID, err)
 	}
 	return status, nil
 }
