@@ -320,14 +320,14 @@ var varying = []struct {
 func page(t *testing.T, rows []row) {
 	var b strings.Builder
 	b.WriteString("# Incidents\n\nWhat `vitrine why` says of faults that are injected into the real daemon; written by\n`go test ./test/incidents -update`. Figures and names of a run stand in capitals.\n\n| incident | cause | what it says | next step |\n|---|---|---|---|\n")
+	root := harness.Must(harness.Root())(t)
 	for _, r := range rows {
-		sentence := r.sentence
+		sentence := strings.ReplaceAll(r.sentence, filepath.Join(root, "bin"), "DIR")
 		for _, v := range varying {
 			sentence = v.pattern.ReplaceAllString(sentence, v.with)
 		}
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", r.incident, r.cause, strings.ReplaceAll(sentence, "|", "\\|"), strings.ReplaceAll(r.next, "|", "\\|"))
 	}
-	root := harness.Must(harness.Root())(t)
 	path := filepath.Join(root, "docs", "incidents.md")
 	if *update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
