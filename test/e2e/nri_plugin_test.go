@@ -147,7 +147,6 @@ func (r *recorder) PostUpdateContainer(_ context.Context, _ *api.PodSandbox, c *
 }
 
 func (r *recorder) StopContainer(_ context.Context, _ *api.PodSandbox, c *api.Container) ([]*api.ContainerUpdate, error) {
-	time.Sleep(200 * time.Millisecond) // whoever comes before it has not waited for the answer
 	r.write("StopContainer", fmt.Sprint(c.Name, " ", c.ExitCode))
 	return nil, nil
 }
