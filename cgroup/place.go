@@ -1,10 +1,8 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
 	"path"
-	"time"
 )
 
 // placeName is the cgroup of monitors below the one that they are to count for. They
@@ -36,12 +34,5 @@ func (c *Cgroups) RemovePlace(parent string) error {
 	if err := c.checkPath(fsPath); err != nil {
 		return err
 	}
-	var errs []error
-	deadline := time.Now().Add(removeWait)
-	for _, dir := range c.Dirs(fsPath) {
-		if err := removeTree(dir, deadline); err != nil {
-			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", fsPath, err))
-		}
-	}
-	return errors.Join(errs...)
+	return c.removeDirs(fsPath)
 }

@@ -27,12 +27,7 @@ func (c *Cgroups) Remove(fsPath string) error {
 	if c.Driver() == Systemd {
 		errs = append(errs, c.stopUnit(fsPath))
 	}
-	deadline := time.Now().Add(removeWait)
-	for _, dir := range c.Dirs(fsPath) {
-		if err := removeTree(dir, deadline); err != nil {
-			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", fsPath, err))
-		}
-	}
+	errs = append(errs, c.removeDirs(fsPath))
 	c.kept.drop(fsPath) // after the removal: a reading now finds nothing that it could keep
 	if path.Dir(path.Clean("/"+fsPath)) == DefaultParent {
 		c.kept.drop(DefaultParent)
@@ -41,6 +36,18 @@ func (c *Cgroups) Remove(fsPath string) error {
 			_ = unix.Rmdir(dir) // others may be in it
 		}
 		c.made.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// removeDirs removes a cgroup from every hierarchy within removeWait together.
+func (c *Cgroups) removeDirs(fsPath string) error {
+	var errs []error
+	deadline := time.Now().Add(removeWait)
+	for _, dir := range c.Dirs(fsPath) {
+		if err := removeTree(dir, deadline); err != nil {
+			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", fsPath, err))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -61,7 +61,7 @@ func (m *Manager) noteStalls(ctx context.Context, e *containerEntry, stalls, mil
 			if i+1 == stalls {
 				stall.Since = began
 			}
-			m.publishStall(next, stall)
+			m.publish(pod.Event{Kind: pod.ContainerLogStalled, Container: &next, From: next.State, To: next.State, Stall: stall})
 		}
 		return
 	}
@@ -73,14 +73,6 @@ func (m *Manager) putStalls(e *containerEntry, change func(*pod.Container) bool)
 		return trial, nil
 	}
 	return m.putContainer(e, e.value.Load().State, func(next *pod.Container) { change(next) })
-}
-
-func (m *Manager) publishStall(c pod.Container, stall *pod.LogStall) {
-	e := pod.Event{Kind: pod.ContainerLogStalled, Container: &c, From: c.State, To: c.State, Stall: stall}
-	if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
-		e.Sandbox = *owner.value.Load()
-	}
-	m.publish(e)
 }
 
 // stallTimes adds up for how long containers' logs were given up.
