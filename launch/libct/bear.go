@@ -192,16 +192,16 @@ func (b *birth) step(text string) error {
 
 // spawn starts vitrine-enter with the plan and returns what it says and what lets it go on.
 func (b *birth) spawn(plan []byte) (answers, gate *os.File, err error) {
-	program, err := sealed(b.job.request.Enterer)
+	program, err := enter.Seal(b.job.request.Enterer)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer program.Close()
-	memory, err := memory("birth-plan", plan)
+	memory, err := enter.Memory("birth-plan", plan)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer memory.Close()
+	defer unix.Close(memory)
 	fifo := launch.ExecFifo(b.job.request.Root, b.job.request.ID)
 	if err := unix.Mkfifo(fifo, 0o622); err != nil {
 		return nil, nil, fmt.Errorf("make exec fifo: %w", err)
@@ -230,7 +230,7 @@ func (b *birth) spawn(plan []byte) (answers, gate *os.File, err error) {
 		exec = launch.ExecFD
 	}
 	b.parent, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(program.Fd())), []string{"vitrine-enter"}, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2, theirs[0].Fd(), theirs[1].Fd(), exec, name.Fd(), memory.Fd()},
+		Files: []uintptr{0, 1, 2, theirs[0].Fd(), theirs[1].Fd(), exec, name.Fd(), uintptr(memory)},
 	})
 	if err != nil {
 		b.parent = 0
@@ -312,40 +312,4 @@ func wait(pid int) (status unix.WaitStatus, err error) {
 			return status, err
 		}
 	}
-}
-
-// sealed is the program at path in memory that nobody can write to: a container that finds
-// it through /proc cannot change what the next one executes (CVE-2019-5736).
-func sealed(path string) (*os.File, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	file, err := memory("vitrine-enter", raw)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("seal %s: %w", path, err)
-	}
-	return file, nil
-}
-
-// memory is a file without a name.
-func memory(name string, raw []byte) (*os.File, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3 every one can be executed
-		fd, err = unix.MemfdCreate(name, flags)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	file := os.NewFile(uintptr(fd), name)
-	if _, err := file.Write(raw); err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
 }

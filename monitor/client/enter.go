@@ -22,31 +22,13 @@ import (
 // and belongs to whoever opened it.
 type Enterer struct{ file *os.File }
 
-// maxEnterer bounds the program in bytes.
-const maxEnterer = 1 << 20
-
 // OpenEnterer reads the program at path; os.ErrNotExist says that there is none.
 func OpenEnterer(path string) (*Enterer, error) {
-	raw, err := readBounded(path, maxEnterer)
+	file, err := enter.Seal(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, fmt.Errorf("keep vitrine-enter in memory: %w", err)
 	}
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("vitrine-enter", flags|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3 every one can be executed
-		fd, err = unix.MemfdCreate("vitrine-enter", flags)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	e := &Enterer{file: os.NewFile(uintptr(fd), "vitrine-enter")}
-	if _, err = e.file.Write(raw); err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("keep %s in memory: %w", path, err), e.Close())
-	}
-	return e, nil
+	return &Enterer{file}, nil
 }
 
 // Close forgets the program; sessions that run do not need it.
@@ -69,7 +51,7 @@ func (m *Monitor) enter(ctx context.Context, o ExecOptions) (*Session, error) {
 	if err != nil {
 		return nil, errDeclined
 	}
-	fd, err := memfd("enter-plan", plan)
+	fd, err := enter.Memory("enter-plan", plan)
 	if err != nil {
 		return nil, err
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/launch/enter"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 )
 
@@ -82,25 +82,7 @@ func (m *Monitor) execRequest(process []byte) (int, error) {
 	if raw, err = json.Marshal(r); err != nil {
 		return -1, fmt.Errorf("encode launch request: %w", err)
 	}
-	return memfd("launch-exec", raw)
-}
-
-func memfd(name string, data []byte) (int, error) {
-	cname, _ := syscall.BytePtrFromString(name)
-	const cloexec = 1
-	fd, _, errno := syscall.Syscall(sysMemfdCreate, uintptr(unsafe.Pointer(cname)), cloexec, 0)
-	if errno != 0 {
-		return -1, fmt.Errorf("memfd_create: %w", errno)
-	}
-	for off := 0; off < len(data); {
-		n, err := syscall.Pwrite(int(fd), data[off:], int64(off))
-		if err != nil {
-			syscall.Close(int(fd))
-			return -1, fmt.Errorf("write memfd: %w", err)
-		}
-		off += n
-	}
-	return int(fd), nil
+	return enter.Memory("launch-exec", raw)
 }
 
 // AttachOptions say which streams of the container a client wants.

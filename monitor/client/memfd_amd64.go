@@ -1,3 +1,0 @@
-package client
-
-const sysMemfdCreate = 319 // not in package syscall

@@ -1,3 +1,0 @@
-package client
-
-const sysMemfdCreate = 279 // not in package syscall
