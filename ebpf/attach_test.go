@@ -3,7 +3,6 @@ package ebpf
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,12 +112,7 @@ func TestOutcomesOfProbesAreToldApart(t *testing.T) {
 
 // Where only the program at the beginning of calls is refused, counting goes on.
 func TestWithoutTheBeginningOfCallsTheyAreCounted(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		t.Skip("this kernel describes no types")
-	}
+	Require(t)
 	dir := filepath.Join(t.TempDir(), "bpf")
 	p, err := Open(Config{PinDir: dir})
 	if err != nil {

@@ -48,9 +48,7 @@ func TestWithoutRightsTheReasonIsNamed(t *testing.T) {
 }
 
 func TestFeaturesLeaveNothingBehind(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	ebpf.Require(t)
 	before := mounts(t)
 	named := map[string]bool{}
 	for _, f := range ebpf.Features() {

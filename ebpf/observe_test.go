@@ -32,12 +32,7 @@ func open(t *testing.T) *ebpf.Programs {
 // openAt is open that also tells where.
 func openAt(t *testing.T) (*ebpf.Programs, string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		t.Skip("this kernel describes no types")
-	}
+	ebpf.Require(t)
 	dir := filepath.Join(t.TempDir(), "bpf")
 	p := openIn(t, dir)
 	t.Cleanup(func() {
@@ -431,7 +426,7 @@ func TestGroupKillHasEveryVictim(t *testing.T) {
 	p := open(t)
 	dir, id := newCgroup(t, "", "group", 24*mib)
 	if err := os.WriteFile(dir+"/memory.oom.group", []byte("1"), 0); err != nil {
-		t.Skip("group kills are of cgroup v2")
+		needsUnified(t, err)
 	}
 	track(t, p, id)
 	init := start(t, dir, "parent hog 64")
@@ -452,7 +447,7 @@ func TestGroupKillIsOfOneLevelToItsLastVictim(t *testing.T) {
 	events := listen(t, p)
 	dir, id := newCgroup(t, "", "crowd", 160*mib)
 	if err := os.WriteFile(dir+"/memory.oom.group", []byte("1"), 0); err != nil {
-		t.Skip("group kills are of cgroup v2")
+		needsUnified(t, err)
 	}
 	track(t, p, id)
 	// The kernel marks the greediest first and the others in the order of the cgroup's list.

@@ -215,7 +215,7 @@ func newCgroup(t *testing.T, parent, name string, limit int) (dir string, id uin
 	}
 	dir = filepath.Join(parent, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Skipf("no memory cgroup can be made here: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		for range 200 {
@@ -255,4 +255,13 @@ func kernelKills(t *testing.T, dir string) (n uint64) {
 	}
 	t.Fatalf("no oom_kill in %q", text)
 	return 0
+}
+
+// needsUnified ends a test that wants a file of cgroup v2 and got err.
+func needsUnified(t testing.TB, err error) {
+	t.Helper()
+	if _, v1 := os.Stat("/sys/fs/cgroup/cgroup.controllers"); v1 == nil {
+		t.Fatal(err)
+	}
+	t.Skip("needs memory.oom.group, which is of cgroup v2: ", err)
 }

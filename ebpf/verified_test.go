@@ -1,7 +1,6 @@
 package ebpf
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,12 +10,7 @@ import (
 // Older kernels look at more states of a program than this one does, and give up at a
 // million instructions: none may come near it here.
 func TestProgramsAreFarFromTheVerifiersLimit(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		t.Skip("this kernel describes no types")
-	}
+	Require(t)
 	dir := filepath.Join(t.TempDir(), "bpf")
 	p, err := Open(Config{PinDir: dir})
 	if err != nil {

@@ -53,10 +53,10 @@ func (b *box) again() {
 const likeness = portrait + `
 echo "umask $(umask)"; hostname; ls -ld /proc/self/; ls -ln /proc/self/fd
 ls -lnR /dev /sys/fs/cgroup/. 2>/dev/null | grep -v "^total" | head -400
-for d in / /dev /dev/shm /dev/pts /proc /sys /work /tmp /etc /made /made/deep; do ls -lnd $d | sed "s/  *[0-9][0-9]* /  /"; done
+for d in / /dev /dev/shm /dev/pts /proc /sys /data /tmp /etc /made /made/deep; do ls -lnd $d | sed "s/  *[0-9][0-9]* /  /"; done
 for f in /proc/kcore /proc/keys /proc/timer_list; do ls -ln $f; dd if=$f bs=1 count=1 2>&1 | tail -1; done
 ls -a /proc/acpi /proc/scsi /sys/firmware
-for f in / /dev/x /dev/shm/x /sys/x /proc/sys/kernel/x /work/x; do echo >$f; done 2>&1
+for f in / /dev/x /dev/shm/x /sys/x /proc/sys/kernel/x /data/x; do echo >$f; done 2>&1
 cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced
 ip link 2>/dev/null | grep -o "<[A-Z,_]*>"`
 
@@ -172,7 +172,7 @@ func TestBornContainerIsLibcontainers(t *testing.T) {
 		}, nil},
 		"nothing covered": {func(b *box) { b.spec.Linux.MaskedPaths, b.spec.Linux.ReadonlyPaths = nil, nil }, nil},
 		"covered once more": {func(b *box) {
-			b.spec.Linux.MaskedPaths = []string{"/proc/acpi", "/etc/group", "/nosuch", "/sys/firmware", "/proc/acpi", "/work"}
+			b.spec.Linux.MaskedPaths = []string{"/proc/acpi", "/etc/group", "/nosuch", "/sys/firmware", "/proc/acpi", "/data"}
 		}, nil},
 		"sysctls": {func(b *box) {
 			b.spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "42", "kernel.shm_rmid_forced": "1"}
@@ -185,9 +185,9 @@ func TestBornContainerIsLibcontainers(t *testing.T) {
 			}
 		}, []string{"10, 229"}},
 		"volumes": {func(b *box) {
-			b.mount(b.volume("/work", "rprivate"), b.volume("/vol/ro", "rprivate", "ro"), b.volume("/vol/slave", "rslave", "nosuid", "nodev"),
+			b.mount(b.volume("/data", "rprivate"), b.volume("/vol/ro", "rprivate", "ro"), b.volume("/vol/slave", "rslave", "nosuid", "nodev"),
 				b.volume("/vol/rro", "rprivate", "ro", "rro"), b.volume("/tmp", "rprivate", "rw", "noexec"))
-		}, []string{"/vol/rro", "/work rw"}},
+		}, []string{"/vol/rro", "/data rw"}},
 		"files": {func(b *box) {
 			v := b.volume("/etc/hosts", "rprivate", "nosuid", "nodev", "noexec", "ro")
 			v.Source += "/file"
@@ -196,17 +196,17 @@ func TestBornContainerIsLibcontainers(t *testing.T) {
 			b.mount(v, w)
 		}, []string{"/made/file"}},
 		"below a volume": {func(b *box) {
-			b.mount(b.volume("/work", "rprivate"), b.volume("/work/below", "rprivate"), specs.Mount{Destination: "/work/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1m", "mode=700", "ro"}})
-		}, []string{"/work/below"}},
+			b.mount(b.volume("/data", "rprivate"), b.volume("/data/below", "rprivate"), specs.Mount{Destination: "/data/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1m", "mode=700", "ro"}})
+		}, []string{"/data/below"}},
 		"a tmpfs that is there": {func(b *box) {
 			b.must(os.Chmod(filepath.Join(b.rootfs, "tmp"), 0o1777|os.ModeSticky))
 			b.mount(specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noatime"}})
 		}, nil},
 		"links in the image": {func(b *box) {
-			b.must(os.Symlink("/work", filepath.Join(b.rootfs, "link")))
+			b.must(os.Symlink("/data", filepath.Join(b.rootfs, "link")))
 			b.must(os.Symlink("../../../../../../../tmp", filepath.Join(b.rootfs, "out")))
 			b.mount(b.volume("/link", "rprivate"), b.volume("/out/new", "rprivate"))
-		}, []string{"/work rw", "/tmp/new rw"}},
+		}, []string{"/data rw", "/tmp/new rw"}},
 		"AppArmor profile":                 {func(b *box) { b.confined() }, append(confinement, "NoNewPrivs:\t1")},
 		"AppArmor profile, new privileges": {func(b *box) { b.confined(); b.spec.Process.NoNewPrivileges = false }, append(confinement, "NoNewPrivs:\t0")},
 		"AppArmor profile, filter and user": {func(b *box) {
@@ -330,12 +330,12 @@ func TestHostileRootsAreAsSafeAsWithLibcontainer(t *testing.T) {
 func TestExchangedDirectoryOfAVolumeLeadsNowhereElse(t *testing.T) {
 	outside := t.TempDir()
 	b := bearing(t, nil, "true")
-	v := b.volume("/work", "rprivate")
+	v := b.volume("/data", "rprivate")
 	at := filepath.Join(v.Source, "at")
 	b.must(os.Mkdir(at, 0o755))
 	b.must(os.Symlink(strings.Repeat("../", 20)+outside, at+"-link"))
-	b.mount(v, b.volume("/work/at/made/below", "rprivate"),
-		specs.Mount{Destination: "/work/at/tmp", Type: "tmpfs", Source: "tmpfs"})
+	b.mount(v, b.volume("/data/at/made/below", "rprivate"),
+		specs.Mount{Destination: "/data/at/tmp", Type: "tmpfs", Source: "tmpfs"})
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -374,7 +374,7 @@ func TestUnusualContainersAreLibcontainers(t *testing.T) {
 		"umask":          {func(b *box) { b.spec.Process.User.Umask = ptr(uint32(0o27)) }, "exec sessions"},
 		"hook":           {func(b *box) { b.spec.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true"}}} }, "hooks"},
 		"shared root":    {func(b *box) { b.spec.Linux.RootfsPropagation = "rshared" }, "shared"},
-		"access times":   {func(b *box) { b.mount(b.volume("/work", "rprivate", "noatime")) }, "access times"},
+		"access times":   {func(b *box) { b.mount(b.volume("/data", "rprivate", "noatime")) }, "access times"},
 		"unknown filter": {func(b *box) { b.spec.Linux.Seccomp = ordinaryProfile(b) }, "not known yet"},
 		"procfs not first": {func(b *box) {
 			b.spec.Mounts[0], b.spec.Mounts[1] = b.spec.Mounts[1], b.spec.Mounts[0]

@@ -156,8 +156,8 @@ func TestEnteredProcessIsLibcontainers(t *testing.T) {
 		"environment set twice": {process: func(p *specs.Process) {
 			p.Env = []string{"A=1", "PATH=/nowhere", "HOME=", "A=2", "PATH=/none:/bin", "B="}
 		}, lines: []string{"A=2", "HOME=/", "B="}},
-		"HOME given":        {process: func(p *specs.Process) { p.Env = append(p.Env, "HOME=/work") }, lines: []string{"HOME=/work"}},
-		"working directory": {process: func(p *specs.Process) { p.Cwd = "/work" }, lines: []string{"/work"}},
+		"HOME given":        {process: func(p *specs.Process) { p.Env = append(p.Env, "HOME=/data") }, lines: []string{"HOME=/data"}},
+		"working directory": {process: func(p *specs.Process) { p.Cwd = "/data" }, lines: []string{"/data"}},
 		"limits": {process: func(p *specs.Process) {
 			p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 77, Hard: 78}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}
 		}, lines: []string{"77                   78"}},

@@ -99,7 +99,7 @@ func newBox(t testing.TB, args ...string) *box {
 // makeRootfs fills a directory with busybox.
 func makeRootfs(t testing.TB, dir string) {
 	t.Helper()
-	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "work"} {
+	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -89,14 +89,14 @@ func TestCapabilitiesUserAndLimitsAreAsGiven(t *testing.T) {
 		Bounding: []string{"CAP_NET_BIND_SERVICE"}, Permitted: []string{"CAP_NET_BIND_SERVICE"},
 		Inheritable: []string{"CAP_NET_BIND_SERVICE"}, Ambient: []string{"CAP_NET_BIND_SERVICE"}, Effective: []string{"CAP_NET_BIND_SERVICE"},
 	}
-	b.spec.Process.Cwd = "/work"
+	b.spec.Process.Cwd = "/data"
 	b.spec.Process.Env = append(b.spec.Process.Env, "COLOR=red")
 	out, code := b.runAll()
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 	for _, want := range []string{"1000\n1000\n", "5", "2000", "CapEff:\t0000000000000400", "CapBnd:\t0000000000000400",
-		"CapAmb:\t0000000000000400", "NoNewPrivs:\t1", "1000\n/work\n", "COLOR=red"} {
+		"CapAmb:\t0000000000000400", "NoNewPrivs:\t1", "1000\n/data\n", "COLOR=red"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in %q", want, out)
 		}

@@ -35,9 +35,7 @@ func (n *node) startOf(id string, wanted func(pod.Start) bool) (s pod.Start) {
 // call has long returned by then.
 func TestStartIsToldUpToTheFirstAccept(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.accept\"]\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("began")
 	p.Annotations = map[string]string{"io.vitrine.accept": "true"}
@@ -96,9 +94,7 @@ func TestStartIsToldUpToTheFirstAccept(t *testing.T) {
 // also what came while no daemon was there.
 func TestStartIsToldWithoutAWatchAndThroughARestart(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("quiet")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)

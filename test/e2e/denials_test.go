@@ -63,9 +63,7 @@ func hostileLedger() (want []string) {
 
 func TestHostileContainersLedgerIsWhatItTried(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.denials\"]\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	p := n.HostPod("hostile")
 	p.Annotations = map[string]string{"io.vitrine.denials": "true"}
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)

@@ -20,9 +20,7 @@ import (
 // and to vitrine why also when its pod is gone.
 func TestFlightRecorderIsOnRecordAfterACrash(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.flight\"]\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("flown")
 	p.Annotations = map[string]string{"io.vitrine.flight": "true"}

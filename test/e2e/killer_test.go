@@ -30,9 +30,7 @@ func (n *node) exitOf(id string) (x pod.Exit) {
 
 func TestWhoEndedIt(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	profile := filepath.Join(n.Dir, "kill.json")
 	n.must(os.WriteFile(profile, fmt.Appendf(nil, `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["swapoff"],"action":"SCMP_ACT_KILL_PROCESS"}]}`), 0o644))
 	for _, tc := range []struct {

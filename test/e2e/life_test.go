@@ -240,16 +240,8 @@ func TestEventsTellAContainersLifeInOrder(t *testing.T) {
 // waitLog waits until the container's log contains text.
 func waitLog(t *testing.T, pod *runtime.PodSandboxConfig, c *runtime.ContainerConfig, text string) {
 	t.Helper()
-	deadline := time.Now().Add(harness.Scale(10 * time.Second))
-	for {
-		raw, _ := os.ReadFile(harness.LogPath(pod, c))
-		if strings.Contains(string(raw), text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no %q in the log of %s:\n%s", text, c.Metadata.Name, raw)
-		}
-		time.Sleep(5 * time.Millisecond)
+	if err := harness.AwaitLog(t.Context(), harness.LogPath(pod, c), text); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -230,32 +230,9 @@ func (c oomCase) skip(t *testing.T) {
 	}
 }
 
-// watches says whether this kernel and these rights let the daemon observe OOM kills.
-func watches(t testing.TB, n *node) bool {
-	harness.Must(n.Census())(t) // the programs are loaded then
-	var features []struct {
-		Feature string
-		OK      bool
-	}
-	answer, err := n.Get("/v1/check")
-	for deadline := time.Now().Add(harness.Scale(30 * time.Second)); err != nil && time.Now().Before(deadline); {
-		answer, err = n.Get("/v1/check") // it waits for the programs, which a busy machine loads for long
-	}
-	n.must(err)
-	n.must(json.Unmarshal([]byte(answer), &features))
-	for _, f := range features {
-		if f.Feature == "eBPF OOM kills" {
-			return f.OK
-		}
-	}
-	return false
-}
-
 func TestOOMVerdictMatrix(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	for _, tc := range oomMatrix {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.skip(t)
@@ -396,9 +373,7 @@ func TestOOMVerdictMatrix(t *testing.T) {
 
 func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	p := n.HostPod("dead")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
 	script := "echo up; until [ -e /tmp/go ]; do sleep 0.05; done; "
@@ -439,9 +414,7 @@ func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
 
 func TestVitrineOOMTellsWhoWasKilled(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	vitrine := func(args ...string) string {
 		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
 		if err != nil {
@@ -503,12 +476,12 @@ func TestProgramsThatAreSwitchedOffAreDetached(t *testing.T) {
 	config := filepath.Join(n.Dir, "etc/vitrine.toml")
 	n.must(os.WriteFile(config, nil, 0o644))
 	n.must(n.Start(n.ctx))
-	seen := watches(t, n)
+	seen := harness.Must(n.Watches())(t)
 	n.must(n.Stop())
 	n.must(os.WriteFile(config, []byte(blind), 0o644))
 	n.must(n.Start(n.ctx))
 	census := harness.Must(n.Census())(t)
-	if len(census.Items[harness.Pins]) != 0 || watches(t, n) {
+	if len(census.Items[harness.Pins]) != 0 || harness.Must(n.Watches())(t) {
 		t.Errorf("with programs before: %v; now %v", seen, census.Items[harness.Pins])
 	}
 }

@@ -66,7 +66,7 @@ func refuseBPF(devices bool) []unix.SockFilter {
 // right verdicts or none.
 func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
 	n := start(t, harness.Options{Under: []string{"/proc/self/exe", withoutBPF}})
-	if watches(t, n) {
+	if harness.Must(n.Watches())(t) {
 		t.Fatal("the programs were loaded all the same")
 	}
 	vitrine := func(args ...string) string {

@@ -56,9 +56,7 @@ func checkScene(t *testing.T, k pod.OOMKill, id string) {
 // what they held, on the record, in the status and by `vitrine oom`.
 func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	vitrine := func(args ...string) string {
 		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
 		if err != nil {

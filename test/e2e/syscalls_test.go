@@ -63,9 +63,7 @@ func TestCheckNamesWhatCanBeAskedOfSystemCalls(t *testing.T) {
 	n := start(t, harness.Options{})
 	harness.Must(n.Census())(t) // the programs are loaded then
 	idle := n.attached()
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	out := n.vitrine("check")
 	for _, what := range []string{"syscall counts", "syscall latency", "denied syscalls", "flight recorder"} {
 		if !regexp.MustCompile(`(?m)^yes +ebpf +eBPF ` + what + ` `).MatchString(out) {
@@ -77,9 +75,7 @@ func TestCheckNamesWhatCanBeAskedOfSystemCalls(t *testing.T) {
 
 func TestSyscallsAreCountedForAWhileAndNothingStaysAttached(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	p := n.HostPod("watched")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
 	id, c := n.run(sandbox, p, "c", "/bin/payload", "pulse", fmt.Sprint(unix.SYS_FSYNC))
@@ -130,9 +126,7 @@ func TestSyscallsAreCountedForAWhileAndNothingStaysAttached(t *testing.T) {
 
 func TestSyscallsOfAWatchedLifeAreExactAndOnRecord(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.*\"]\n[runtime.observe]\nsyscalls = \"counts\"\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("counted")
 	p.Annotations = map[string]string{"io.vitrine.syscalls/timed": "latency", "io.vitrine.syscalls/not": "none"}
@@ -195,9 +189,7 @@ func (n *node) hostileIn(p *runtime.PodSandboxConfig, sandbox, name string, secc
 // what it did not do then is refused and told.
 func TestLearnedProfileIsEnoughAndNoMore(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.*\"]\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("learned")
 	p.Annotations = map[string]string{"io.vitrine.learn/first": "true", "io.vitrine.denials": "true"}
@@ -236,9 +228,7 @@ func TestLearnedProfileIsEnoughAndNoMore(t *testing.T) {
 
 func TestProfileLearnedFromARunningContainerSaysWhatItMayLack(t *testing.T) {
 	n := start(t, harness.Options{})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	idle := n.attached()
 	p := n.HostPod("late")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)

@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -111,4 +112,18 @@ func ReadLog(paths ...string) (Log, error) {
 		}
 	}
 	return out, nil
+}
+
+// AwaitLog returns when text stands in the log file at path.
+func AwaitLog(ctx context.Context, path, text string) error {
+	for deadline := time.Now().Add(Scale(30 * time.Second)); ; {
+		raw, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(raw, []byte(text)) {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return fmt.Errorf("no %q in log %s: %v: %.500s", text, path, err, raw)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }

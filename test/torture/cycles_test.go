@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-runtime/vitrine/test/harness"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
 func TestCyclesLeaveNothing(t *testing.T) {
@@ -76,9 +77,13 @@ func cycle(ctx context.Context, d *harness.Daemon, cri *harness.CRI, image strin
 	if err != nil {
 		return fmt.Errorf("run server: %w", err)
 	}
-	waiter, err := cri.Run(ctx, sandbox, pod, harness.Container(pod, "waiter", image, "/bin/payload", "wait"))
+	config = harness.Container(pod, "waiter", image, "/bin/payload", "wait")
+	waiter, err := cri.Run(ctx, sandbox, pod, config)
 	if err != nil {
 		return fmt.Errorf("run waiter: %w", err)
+	}
+	if err := harness.AwaitLog(ctx, harness.LogPath(pod, config), "waiting"); err != nil { // before that, SIGTERM is not its own to handle
+		return err
 	}
 	if r, err := cri.Exec(ctx, waiter, 30, "/bin/sh", "-c", "echo hello; exit 3"); err != nil || r.ExitCode != 3 || string(r.Stdout) != "hello\n" {
 		return fmt.Errorf("exec: %v, %w", r, err)

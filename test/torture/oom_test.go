@@ -30,9 +30,7 @@ func TestOOMKillsAreNeitherLostNorMixedUp(t *testing.T) {
 	cri := d.Client(t)
 	ctx := harness.Context(t, 15*time.Minute)
 	before := harness.Must(d.Census())(t)
-	if list := harness.Must(d.Get("/v1/check"))(t); !strings.Contains(list, `"feature":"eBPF OOM kills","ok":true`) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	d.NeedWatch(t)
 	events := oomEvents(t, ctx, d)
 	p := d.HostPod("hogs")
 	sandbox := harness.Must(cri.RunPod(ctx, p))(t)
