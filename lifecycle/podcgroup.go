@@ -87,8 +87,8 @@ func (m *Manager) leaveCgroup(sb pod.Sandbox, path string) (others int) {
 	return others
 }
 
-// podCgroup is the MonitorCgroup that has monitors count for their pods.
-const podCgroup = "pod"
+// forPods is the MonitorCgroup that has monitors count for their pods.
+const forPods = "pod"
 
 // monitorCgroup is where the monitors of a pod's containers are born, made if need be, in
 // the words of client.Spawn.
@@ -97,7 +97,7 @@ func (m *Manager) monitorCgroup(sb pod.Sandbox) (string, error) {
 	switch parent {
 	case "":
 		return "", nil
-	case podCgroup:
+	case forPods:
 		parent = sb.CgroupParent
 	}
 	dirs, err := m.cgroups.Place(parent)

@@ -67,7 +67,7 @@ func (m *Manager) evidence(ctx context.Context, e *containerEntry, at time.Time)
 	c := *e.value.Load()
 	ev.ExitedAt = sinceBoot() - time.Since(at)
 	ev.Limit = memoryLimit(c)
-	ev.Pod = m.podCgroup(c)
+	ev.Pod = m.podCgroupID(c)
 	if counts, err := m.cgroups.OOMCounts(c.Cgroup); c.Cgroup != "" && err == nil {
 		ev.Counter = oom.Counter{Known: c.Evidence.Counted, Before: c.Evidence.CountedBefore, After: counts.Kills,
 			Group: counts.GroupKills > 0, Peak: counts.PeakTasks}
@@ -132,7 +132,7 @@ func (m *Manager) within(cgroup uint64) *pod.Container {
 // process was OOM-killed in it, and leaves other errors as they are. The cgroup must
 // still be there.
 func (m *Manager) tooSmall(ctx context.Context, c pod.Container, err error) error {
-	ev := oom.Evidence{Phase: oom.Creating, Limit: memoryLimit(c), Pod: m.podCgroup(c)}
+	ev := oom.Evidence{Phase: oom.Creating, Limit: memoryLimit(c), Pod: m.podCgroupID(c)}
 	if counts, countErr := m.cgroups.OOMCounts(c.Cgroup); countErr == nil { // a new cgroup begins at 0
 		ev.Counter = oom.Counter{Known: true, After: counts.Kills}
 	}

@@ -230,7 +230,7 @@ func (m *Manager) takeKill(ctx context.Context, r oom.Record) {
 // often and from wherever it is told.
 func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) {
 	c := e.value.Load()
-	kill, counts := oom.Kill(r, m.podCgroup(*c), time.Now(), sinceBoot())
+	kill, counts := oom.Kill(r, m.podCgroupID(*c), time.Now(), sinceBoot())
 	if !counts {
 		return
 	}
@@ -275,8 +275,8 @@ func (m *Manager) publishKill(c pod.Container, kill pod.OOMKill) {
 	m.publish(pod.Event{Kind: pod.ContainerOOM, Container: &c, From: c.State, To: c.State, Kill: &kill})
 }
 
-// podCgroup is the id of the pod's memory cgroup, 0 when it is gone.
-func (m *Manager) podCgroup(c pod.Container) uint64 {
+// podCgroupID is the id of the pod's memory cgroup, 0 when it is gone.
+func (m *Manager) podCgroupID(c pod.Container) uint64 {
 	if c.Cgroup == "" {
 		return 0
 	}
