@@ -103,9 +103,8 @@ func (m *Monitor) knowInit(pid int) {
 
 const sysPidfdOpen = 434
 
-// Adopt starts a monitor in the place of one that died, in the
-// cgroup of Spawn.Cgroup: it goes on with the
-// container's streams, its log at the very byte, and its exit status. lost is the
+// Adopt starts a monitor in the place of one that died, in the cgroup of Spawn.Cgroup: it
+// goes on with the container's streams, its log at the very byte, and its exit status. lost is the
 // dead one as this process knew it; nil after a restart, when the container itself
 // is asked for its pipes. Attach and exec sessions ended with the dead monitor. The
 // error says why the container cannot be watched any more; no monitor is left then.
