@@ -94,9 +94,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if sb = *owner.value.Load(); sb.State != pod.Ready {
 		return fmt.Errorf("create container in sandbox %s: %w: it is %s, not %s", sb.ID.Short(), pod.ErrState, sb.State, pod.Ready)
 	}
-	warm, cancelWarm := context.WithCancel(ctx)
-	defer cancelWarm()
-	m.cgroups.Warm(warm)
+	defer m.warm(ctx, c, restore != nil)()
 
 	var undo undo
 	defer func() {
@@ -198,6 +196,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, launchError(err)))
 	}
 	c.Way = wayOf(plan.handler, created.Way)
+	m.unmoved.note(kindOf(c), c.Way)
 	op.span.Set(wayAttributes(c.Way, created.Way)...)
 	undo.add("monitor", func(ctx context.Context) error {
 		defer monitor.Close()

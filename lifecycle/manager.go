@@ -108,6 +108,7 @@ type Manager struct {
 	// logSizes is what logs take on their disk.
 	logSizes logSizes
 	starts   news // progress of starts
+	unmoved  unmoved
 	watches  watches
 	// fileSystem is that of writable layers.
 	fileSystem fileSystem
