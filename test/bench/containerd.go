@@ -22,25 +22,31 @@ import (
 const peerBridge = "vtpeer0"
 
 // startContainerd runs the installed containerd as an ordinary admin would configure
-// it, in a root of its own, with the same CNI plugins that vitrine gets. The test
+// it, in a root of its own, with the CNI plugins and the network that vitrine gets. The test
 // image serves as its sandbox image: nothing is pulled from elsewhere. Debian's 1.6
 // unpacks the layers of an image one after another; versions that know
 // max_concurrent_unpacks (2.x; their default is 1) are given one for each processor, which
 // is the harder measure.
-func startContainerd(ctx context.Context, hub *harness.Hub) (*target, error) {
+func startContainerd(ctx context.Context, hub *harness.Hub) (_ *target, err error) {
 	bin, err := harness.Bin()
 	if err != nil {
 		return nil, err
 	}
+	watched, err := newPlugins(filepath.Join(bin, "cni"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, watched.close())
+		}
+	}()
 	dir, err := os.MkdirTemp("", "peer")
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{
-		"net.d/10-bridge.conflist": fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "peer", "plugins": [
-  {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.63.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, peerBridge, dir+"/ipam"),
+		"net.d/10-bridge.conflist": harness.BridgeList("peer", peerBridge, dir+"/ipam", "10.63.0.0/24"),
 		"config.toml": fmt.Sprintf(`version = 2
 root = "%[1]s/root"
 state = "%[1]s/state"
@@ -50,11 +56,11 @@ state = "%[1]s/state"
   restrict_oom_score_adj = true
   sandbox_image = %[2]q
 [plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "%[3]s/cni"
+  bin_dir = %[3]q
   conf_dir = "%[1]s/net.d"
 [plugins."io.containerd.transfer.v1.local"]
   max_concurrent_unpacks = %[4]d
-`, dir, hub.Image, bin, goruntime.NumCPU()),
+`, dir, hub.Image, watched.dir, goruntime.NumCPU()),
 	}
 	for name, text := range files {
 		path := filepath.Join(dir, name)
@@ -81,7 +87,8 @@ state = "%[1]s/state"
 		return nil, errors.Join(err, stop(), fmt.Errorf("containerd said: %.2000s", log.String()))
 	}
 	disconnect := t.close
-	t.close = func() error { return errors.Join(disconnect(), stop()) }
+	t.plugins = watched
+	t.close = func() error { return errors.Join(disconnect(), stop(), watched.close()) }
 	return t, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -150,11 +151,20 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 		}
 		return errors.Join(errs...)
 	}
-	d, err := harness.NewDaemon(harness.Options{LogLevel: "warn", RegistriesConf: fixture.RegistriesConf(hub.Addr)})
+	bin, err := harness.Bin()
 	if err != nil {
 		return nil, closeAll, err
 	}
-	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, trace: d.Trace, restart: d.Restart, close: d.Close})
+	watched, err := newPlugins(filepath.Join(bin, "cni"))
+	if err != nil {
+		return nil, closeAll, err
+	}
+	d, err := harness.NewDaemon(harness.Options{LogLevel: "warn", RegistriesConf: fixture.RegistriesConf(hub.Addr), CNIBin: []string{watched.dir}})
+	if err != nil {
+		return nil, closeAll, errors.Join(err, watched.close())
+	}
+	closeOwn := func() error { return errors.Join(d.Close(), watched.close()) }
+	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, plugins: watched, trace: d.Trace, restart: d.Restart, close: closeOwn})
 	if err := d.Start(ctx); err != nil {
 		return targets, closeAll, err
 	}

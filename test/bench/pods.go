@@ -38,6 +38,11 @@ func podCell(ctx context.Context, n, parallel int, t *target, r *report, cell st
 	if _, err := podCycle(ctx, t, config("warm")); err != nil {
 		return err
 	}
+	if t.plugins != nil {
+		if _, err := t.plugins.take(); err != nil { // of other cells
+			return err
+		}
+	}
 	busy, err := cpuSeconds()
 	if err != nil {
 		return err
@@ -47,17 +52,25 @@ func podCell(ctx context.Context, n, parallel int, t *target, r *report, cell st
 	var workers sync.WaitGroup
 	var failed error
 	var once sync.Once
+	var mu sync.Mutex // guards cycles
+	var cycles []cycle
+	var network bool
 	for range parallel {
 		workers.Go(func() {
 			for next.Add(1) <= int64(n) {
-				steps, err := podCycle(ctx, t, config("bench"))
+				pod := config("bench")
+				one, err := podCycle(ctx, t, pod)
 				if err != nil {
 					once.Do(func() { failed = err })
 					return
 				}
-				for _, s := range steps {
+				for _, s := range one.steps {
 					r.add(t.name, cell+" "+s.name, milliseconds, s.took.Seconds()*1000)
 				}
+				mu.Lock()
+				cycles = append(cycles, one)
+				network = ownNetwork(pod)
+				mu.Unlock()
 			}
 		})
 	}
@@ -72,7 +85,15 @@ func podCell(ctx context.Context, n, parallel int, t *target, r *report, cell st
 	}
 	r.add(t.name, cell+" pods per second", perSecond, float64(n)/wall)
 	r.add(t.name, cell+" machine CPU per cycle", milliseconds, (after-busy)*1000/float64(n))
-	return nil
+	if t.plugins == nil || !network {
+		return nil
+	}
+	return t.plugins.addBeside(t.name, r, cell, cycles)
+}
+
+// ownNetwork says whether CNI plugins run for the pod.
+func ownNetwork(pod *runtime.PodSandboxConfig) bool {
+	return pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() == runtime.NamespaceMode_POD
 }
 
 type timed struct {
@@ -80,61 +101,70 @@ type timed struct {
 	took time.Duration
 }
 
+// cycle is a pod's life as its client sees it.
+type cycle struct {
+	sandbox  string
+	up, down time.Duration
+	steps    []timed
+}
+
 // podCycle is one pod with one container that writes a line and waits; up is from
 // the first request to the first byte of the log.
-func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (steps []timed, err error) {
+func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (one cycle, err error) {
 	begin := time.Now()
 	at := begin
 	lap := func(name string) {
 		now := time.Now()
-		steps = append(steps, timed{name, now.Sub(at)})
+		one.steps = append(one.steps, timed{name, now.Sub(at)})
 		at = now
 	}
 	// The log directory is there before the clock of "first byte" needs it.
 	if err := os.MkdirAll(pod.LogDirectory, 0o755); err != nil {
-		return nil, err
+		return one, err
 	}
 	sandbox, err := t.cri.RunPod(ctx, pod)
 	if err != nil {
-		return nil, fmt.Errorf("run pod: %w", err)
+		return one, fmt.Errorf("run pod: %w", err)
 	}
 	lap("RunPodSandbox")
 	c := harness.Container(pod, "c", t.image, "/bin/payload", "wait")
 	id, err := t.cri.Create(ctx, sandbox, pod, c)
 	if err != nil {
-		return nil, fmt.Errorf("create: %w", err)
+		return one, fmt.Errorf("create: %w", err)
 	}
 	lap("CreateContainer")
 	started := time.Now()
 	if err := t.cri.Start(ctx, id); err != nil {
-		return nil, fmt.Errorf("start: %w", err)
+		return one, fmt.Errorf("start: %w", err)
 	}
 	lap("StartContainer")
 	seen, err := firstByte(ctx, harness.LogPath(pod, c))
 	if err != nil {
-		return nil, err
+		return one, err
 	}
-	up := seen.Sub(begin)
-	steps = append(steps, timed{"first log byte after start", seen.Sub(started)}, timed{"pod up", up})
+	one.sandbox, one.up = sandbox, seen.Sub(begin)
+	one.steps = append(one.steps, timed{"first log byte after start", seen.Sub(started)}, timed{"pod up", one.up})
 	down := time.Now()
 	at = down
 	if err := t.cri.Stop(ctx, id, 10); err != nil {
-		return nil, fmt.Errorf("stop: %w", err)
+		return one, fmt.Errorf("stop: %w", err)
 	}
 	lap("StopContainer")
 	if err := t.cri.Remove(ctx, id); err != nil {
-		return nil, fmt.Errorf("remove: %w", err)
+		return one, fmt.Errorf("remove: %w", err)
 	}
 	lap("RemoveContainer")
 	if err := t.cri.StopPod(ctx, sandbox); err != nil {
-		return nil, fmt.Errorf("stop pod: %w", err)
+		return one, fmt.Errorf("stop pod: %w", err)
 	}
 	lap("StopPodSandbox")
 	if err := t.cri.RemovePod(ctx, sandbox); err != nil {
-		return nil, fmt.Errorf("remove pod: %w", err)
+		return one, fmt.Errorf("remove pod: %w", err)
 	}
 	lap("RemovePodSandbox")
-	return append(steps, timed{"pod down", at.Sub(down)}, timed{"cycle", up + at.Sub(down)}), nil
+	one.down = at.Sub(down)
+	one.steps = append(one.steps, timed{"pod down", one.down}, timed{"cycle", one.up + one.down})
+	return one, nil
 }
 
 // firstByte returns when the file first had content: by inotify, since polling would

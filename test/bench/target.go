@@ -32,6 +32,8 @@ type target struct {
 	network  bool   // pods can have a network
 	daemon   int    // pid of who listens on the socket
 	close    func() error
+	// plugins are nil for peers that were there before.
+	plugins *plugins
 	// trace asks a daemon of ours for a trace; nil for peers.
 	trace func(context.Context, string) (*waterfall.Trace, error)
 	// restart kills a daemon of ours and waits until the next one answers; nil for peers.

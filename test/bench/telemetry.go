@@ -109,11 +109,11 @@ func turns(ctx context.Context, targets []*target, rounds int) (ups, cpus [][]fl
 			if used[i] = now; round == rounds+warm { // the last round only reads what the one before it cost
 				continue
 			}
-			steps, err := podCycle(ctx, t, t.HostPod("bench"))
+			one, err := podCycle(ctx, t, t.HostPod("bench"))
 			if err != nil {
 				return nil, nil, fmt.Errorf("telemetry %s: %w", t.name, err)
 			}
-			for _, s := range steps {
+			for _, s := range one.steps {
 				if s.name == "pod up" && round >= warm {
 					ups[i] = append(ups[i], float64(s.took)/float64(time.Millisecond))
 				}

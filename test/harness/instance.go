@@ -171,9 +171,13 @@ func (in *Instance) podCgroup(uid string) string {
 	return "/" + in.Name + "/pod" + uid
 }
 
-// Bridge is the instance's conflist: the reference plugins bridge, host-local and
-// portmap on a bridge, a subnet and a lease directory of its own.
+// Bridge is the instance's conflist, on a bridge, a subnet and a lease directory of its own.
 func (in *Instance) Bridge() string {
+	return BridgeList(in.Name, in.BridgeName(), filepath.Join(in.Dir, "ipam"), in.Subnet)
+}
+
+// BridgeList is a conflist of the reference plugins bridge, host-local and portmap.
+func BridgeList(name, bridge, leases, subnet string) string {
 	return fmt.Sprintf(`{
   "cniVersion": "1.0.0", "name": %q,
   "plugins": [
@@ -182,7 +186,7 @@ func (in *Instance) Bridge() string {
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }
-`, in.Name, in.BridgeName(), filepath.Join(in.Dir, "ipam"), in.Subnet)
+`, name, bridge, leases, subnet)
 }
 
 // save and OpenInstance let another process find the instance again.
