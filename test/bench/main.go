@@ -132,8 +132,10 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	r.print(os.Stdout, targets)
-	if err := r.steps.print(os.Stdout); err != nil {
-		return err
+	for _, s := range r.steps {
+		if err := s.print(os.Stdout); err != nil {
+			return err
+		}
 	}
 	if o.json != "" {
 		return r.writeJSON(o.json)

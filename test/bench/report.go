@@ -14,7 +14,7 @@ import (
 // report collects samples by metric, target and round. It is safe for concurrent use.
 type report struct {
 	round int // set between rounds only
-	steps steps
+	steps []*steps
 
 	mu      sync.Mutex // guards the fields below
 	metrics []string   // in order of their first sample
@@ -35,7 +35,7 @@ const (
 const kernel = "kernel"
 
 func newReport() *report {
-	return &report{units: map[string]string{}, samples: map[string]map[string]map[int][]float64{}, steps: steps{byPath: map[string]*step{}}}
+	return &report{units: map[string]string{}, samples: map[string]map[string]map[int][]float64{}}
 }
 
 func (r *report) add(target, metric, unit string, value float64) {

@@ -13,7 +13,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
-// A step is one span of a pod's start, named by its way from the root. Times are in
+// A step is one span of a pod's start or end, named by its way from the root. Times are in
 // nanoseconds, from the beginning of the trace.
 type step struct {
 	path, parent string
@@ -22,49 +22,85 @@ type step struct {
 	starts, took []float64
 }
 
-// steps collects the same step of many starts. It draws the medians as one trace: where
-// the time of a usual start goes.
-type steps struct{ byPath map[string]*step }
+// steps collects the same step of many starts, or ends. It draws the medians as one trace:
+// where the time of a usual one goes.
+type steps struct {
+	title  string
+	byPath map[string]*step
+}
 
-// measureSteps traces pod starts on the host's network by the daemon's own spans. Peers
-// have none.
+// measureSteps traces pods' starts and ends by the daemon's own spans, on the host's network
+// and on CNI's. Peers have none.
 func measureSteps(ctx context.Context, o options, t *target, r *report) error {
 	if t.trace == nil {
 		return nil
 	}
-	var ids []string
-	for i := range o.pods {
-		traced, id := harness.Traced(ctx)
-		if err := tracedStart(ctx, traced, t, t.HostPod("steps")); err != nil {
-			return err
+	for _, network := range []struct {
+		name string
+		make func(string) *runtime.PodSandboxConfig
+		skip bool
+	}{{"the host's network", t.HostPod, false}, {"a CNI bridge", t.Pod, !t.network}} {
+		if network.skip {
+			continue
 		}
-		if i > 0 { // the first one compiles filters and warms caches
-			ids = append(ids, id)
+		ids := map[string][]string{}
+		for i := range o.pods {
+			up, start := harness.Traced(ctx)
+			down, end := harness.Traced(ctx)
+			if err := tracedCycle(up, down, t, network.make("steps")); err != nil {
+				return err
+			}
+			if i > 0 { // the first one compiles filters and warms caches
+				ids["start"], ids["end"] = append(ids["start"], start), append(ids["end"], end)
+			}
 		}
-	}
-	for _, id := range ids {
-		trace, err := t.trace(ctx, id)
-		if err != nil {
-			return err
+		for _, which := range []string{"start", "end"} {
+			s := r.stepsOf("a pod's " + which + " on " + network.name)
+			for _, id := range ids[which] {
+				trace, err := t.trace(ctx, id)
+				if err != nil {
+					return err
+				}
+				s.add(trace)
+			}
 		}
-		r.steps.add(trace)
 	}
 	return nil
 }
 
-// tracedStart runs a pod with one container under traced and removes it under ctx.
-func tracedStart(ctx, traced context.Context, t *target, pod *runtime.PodSandboxConfig) error {
-	sandbox, err := t.cri.RunPod(traced, pod)
+// tracedCycle runs a pod with one container under up and ends it under down.
+func tracedCycle(up, down context.Context, t *target, pod *runtime.PodSandboxConfig) error {
+	sandbox, err := t.cri.RunPod(up, pod)
 	if err != nil {
 		return fmt.Errorf("run pod: %w", err)
 	}
-	if _, err := t.cri.Run(traced, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/payload", "wait")); err != nil {
+	id, err := t.cri.Run(up, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/payload", "wait"))
+	if err != nil {
 		return fmt.Errorf("run container: %w", err)
 	}
-	if err := t.cri.StopPod(ctx, sandbox); err != nil {
-		return err
+	if err := t.cri.Stop(down, id, 10); err != nil {
+		return fmt.Errorf("stop: %w", err)
 	}
-	return t.cri.RemovePod(ctx, sandbox)
+	if err := t.cri.Remove(down, id); err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
+	if err := t.cri.StopPod(down, sandbox); err != nil {
+		return fmt.Errorf("stop pod: %w", err)
+	}
+	return t.cri.RemovePod(down, sandbox)
+}
+
+// stepsOf are the steps of one kind; they are printed in the order in which they are first
+// asked for.
+func (r *report) stepsOf(title string) *steps {
+	for _, s := range r.steps {
+		if s.title == title {
+			return s
+		}
+	}
+	s := &steps{title: title, byPath: map[string]*step{}}
+	r.steps = append(r.steps, s)
+	return s
 }
 
 func (s *steps) add(t *waterfall.Trace) {
@@ -99,6 +135,6 @@ func (s *steps) print(w io.Writer) error {
 			Start: start, End: start + int64(quantile(one.took, 0.5))})
 	}
 	slices.SortFunc(medians.Spans, func(a, b waterfall.Span) int { return cmp.Compare(a.Start, b.Start) })
-	fmt.Fprintf(w, "\na pod's start by its own trace, medians of %d\n", n)
+	fmt.Fprintf(w, "\n%s by its own trace, medians of %d\n", s.title, n)
 	return waterfall.Render(w, []*waterfall.Trace{medians}, waterfall.Options{Width: 120})
 }
