@@ -43,7 +43,7 @@ func TestContainerStatsHaveEveryFigure(t *testing.T) {
 	if got := second.GetCpu().GetUsageNanoCores().GetValue(); got != 5e8 {
 		t.Errorf("half a core was used, and the rate is %d nanocores", got)
 	}
-	golden(t, "container-stats", second)
+	checkMessage(t, "container-stats", second)
 }
 
 func TestSandboxStatsHaveEveryFigure(t *testing.T) {
@@ -53,7 +53,7 @@ func TestSandboxStatsHaveEveryFigure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "sandbox-stats", r.GetStats())
+	checkMessage(t, "sandbox-stats", r.GetStats())
 }
 
 func TestStatsListsHaveRunningObjectsOnly(t *testing.T) {

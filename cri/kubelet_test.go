@@ -3,7 +3,6 @@ package cri_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/cri"
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
 // kubelet is a client of a real gRPC server on a unix socket, with the limits of
@@ -161,10 +161,8 @@ func wantCode(t *testing.T, what string, err error, want codes.Code) {
 	}
 }
 
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares a message with testdata/NAME.json. Random IDs become "ID".
-func golden(t *testing.T, name string, m proto.Message) {
+// checkMessage compares a message with testdata/NAME.json. Random IDs become "ID".
+func checkMessage(t *testing.T, name string, m proto.Message) {
 	t.Helper()
 	raw, err := protojson.Marshal(m)
 	if err != nil {
@@ -178,16 +176,7 @@ func golden(t *testing.T, name string, m proto.Message) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join("testdata", name+".json")
-	if *update {
-		if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil || string(want) != string(got)+"\n" {
-		t.Errorf("%s differs (%v); run with -update and read the difference. Got:\n%s", file, err, got)
-	}
+	golden.Check(t, filepath.Join("testdata", name+".json"), string(got)+"\n")
 }
 
 func anonymous(tree any) any {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cri"
 	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
 // told is everything that a host can tell of a cgroup, each figure another number.
@@ -362,15 +362,7 @@ func TestPageOfContainersIsTheSameTableWithFractions(t *testing.T) {
 			t.Errorf("%s: %d series on the page, %d over CRI", name, len(parsed[name].GetMetric()), listed[name])
 		}
 	}
-	const file = "testdata/container-page.txt"
-	if *update {
-		if err := os.WriteFile(file, []byte(plain(page)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, err := os.ReadFile(file); err != nil || string(want) != plain(page) {
-		t.Errorf("%s differs (%v); run with -update and read the difference. Got:\n%s", file, err, plain(page))
-	}
+	golden.Check(t, "testdata/container-page.txt", plain(page))
 }
 
 func TestContainerMetricsAreDocumentedAsTheyAre(t *testing.T) {
@@ -406,15 +398,7 @@ below, so that a container has the same number in both scopes, and a pod only th
 	for _, d := range list.GetDescriptors() {
 		fmt.Fprintf(&text, "| `%s` | %s | %s | %s |\n", d.GetName(), strings.ToLower(kinds[d.GetName()].String()), strings.Join(d.GetLabelKeys()[6:], ", "), d.GetHelp())
 	}
-	const file = "../docs/container-metrics.md"
-	if *update {
-		if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if have, err := os.ReadFile(file); err != nil || string(have) != text.String() {
-		t.Errorf("%s is not what the table says (%v); run with -update", file, err)
-	}
+	golden.Check(t, "../docs/container-metrics.md", text.String())
 }
 
 // onPage finds a series by its labels.

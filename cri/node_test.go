@@ -30,7 +30,7 @@ func TestNodeIsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "version", version)
+	checkMessage(t, "version", version)
 	config, err := k.RuntimeConfig(t.Context(), &runtime.RuntimeConfigRequest{})
 	if err != nil || config.GetLinux().GetCgroupDriver() != runtime.CgroupDriver_SYSTEMD {
 		t.Errorf("%v, %v", config, err)
@@ -40,7 +40,7 @@ func TestNodeIsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status", status)
+	checkMessage(t, "status", status)
 	k.node.networkDown = nil
 	status, err = k.Status(t.Context(), &runtime.StatusRequest{})
 	if err != nil || !status.GetStatus().GetConditions()[1].GetStatus() || len(status.GetInfo()) != 0 {
@@ -159,7 +159,7 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "image-status", status)
+	checkMessage(t, "image-status", status)
 	for name, filter := range map[string]*runtime.ImageFilter{
 		"none": nil, "empty": {Image: &runtime.ImageSpec{}}, "tag": {Image: &runtime.ImageSpec{Image: "reg/app:v1"}},
 	} {
@@ -180,7 +180,7 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "image-fs-info", info)
+	checkMessage(t, "image-fs-info", info)
 	if _, err := k.RemoveImage(t.Context(), &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: "reg/app:v1"}}); err != nil {
 		t.Fatal(err)
 	}

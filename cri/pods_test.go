@@ -23,8 +23,8 @@ func TestStatusesHaveEveryField(t *testing.T) {
 	if sb.GetTimestamp() < before || sb.GetTimestamp() > time.Now().UnixNano() || len(sb.GetContainersStatuses()) != 1 || len(sb.GetInfo()) != 0 {
 		t.Errorf("timestamp %d, %d containers, info %v", sb.GetTimestamp(), len(sb.GetContainersStatuses()), sb.GetInfo())
 	}
-	golden(t, "sandbox-ready", sb.GetStatus())
-	golden(t, "container-running", sb.GetContainersStatuses()[0])
+	checkMessage(t, "sandbox-ready", sb.GetStatus())
+	checkMessage(t, "container-running", sb.GetContainersStatuses()[0])
 	if _, err := k.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: container}); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestStatusesHaveEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "container-exited", c.GetStatus())
+	checkMessage(t, "container-exited", c.GetStatus())
 	var info struct{ PID int }
 	if err := json.Unmarshal([]byte(c.GetInfo()["info"]), &info); err != nil || info.PID != 42 {
 		t.Errorf("verbose info %v, %v", c.GetInfo(), err)
@@ -261,8 +261,8 @@ func TestListItemsHaveEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "sandbox-item", sandboxes.GetItems()[0])
-	golden(t, "container-item", containers.GetContainers()[0])
+	checkMessage(t, "sandbox-item", sandboxes.GetItems()[0])
+	checkMessage(t, "container-item", containers.GetContainers()[0])
 }
 
 func TestStreamingListsSendEachItemOnce(t *testing.T) {

@@ -3,7 +3,6 @@ package dashboards
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,9 +11,8 @@ import (
 	"testing"
 
 	"github.com/vitrine-runtime/vitrine/telemetry"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the JSON anew")
 
 func TestCommittedDashboardsAreGenerated(t *testing.T) {
 	for file, d := range All {
@@ -22,27 +20,9 @@ func TestCommittedDashboardsAreGenerated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if *update {
-			if err := os.WriteFile(file, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		have, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(have, want) {
-			t.Errorf("%s is not what its description says; run go generate ./dashboards", file)
-		}
+		golden.Check(t, file, string(want))
 	}
-	if *update {
-		if err := os.WriteFile(rulesFile, RulesYAML(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if have, err := os.ReadFile(rulesFile); err != nil || !bytes.Equal(have, RulesYAML()) {
-		t.Errorf("%s is not what rules.go says (%v); run go generate ./dashboards", rulesFile, err)
-	}
+	golden.Check(t, rulesFile, string(RulesYAML()))
 	files, err := filepath.Glob("*.json")
 	if err != nil || len(files) != len(All) {
 		t.Errorf("files %v for %d descriptions, %v", files, len(All), err)

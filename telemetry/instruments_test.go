@@ -2,9 +2,7 @@ package telemetry
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,9 +16,8 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files and docs/metrics.md anew")
 
 func TestEveryInstrumentIsListedBoundedAndWellNamed(t *testing.T) {
 	source, err := os.ReadFile("instruments.go")
@@ -219,7 +216,7 @@ func TestEventsBecomeOneLineAndTheirMetrics(t *testing.T) {
 	if n := strings.Count(lines, "\n"); n != len(script) {
 		t.Errorf("%d lines for %d events", n, len(script))
 	}
-	golden(t, "events.log", lines)
+	golden.Check(t, filepath.Join("testdata", "events.log"), lines)
 
 	var page strings.Builder
 	for line := range strings.Lines(scrape(t, tel, "/metrics", "text/plain")) {
@@ -229,27 +226,11 @@ func TestEventsBecomeOneLineAndTheirMetrics(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "events.metrics", page.String())
+	golden.Check(t, filepath.Join("testdata", "events.metrics"), page.String())
 }
 
 func TestMetricsPageIsGenerated(t *testing.T) {
-	page := metricsPage()
-	path := filepath.Join("..", "docs", "metrics.md")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, page, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(have, page) {
-		t.Errorf("docs/metrics.md is not what the list of instruments says; run go generate ./telemetry")
-	}
+	golden.Check(t, filepath.Join("..", "docs", "metrics.md"), string(metricsPage()))
 }
 
 func metricsPage() []byte {
@@ -315,21 +296,4 @@ func sourceNotes(i *Instrument, s Source) string {
 		return ""
 	}
 	return ": " + strings.Join(notes, ", ")
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := cmp.Or(os.MkdirAll("testdata", 0o755), os.WriteFile(path, []byte(got), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (write anew with -update):\n%s\nwant:\n%s", name, got, want)
-	}
 }

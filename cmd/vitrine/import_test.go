@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
 func importTree(t *testing.T, dir string) (out, notes string) {
@@ -22,7 +24,7 @@ func importTree(t *testing.T, dir string) (out, notes string) {
 
 func TestImportTranslatesATreeAndSaysWhatItCould(t *testing.T) {
 	out, notes := importTree(t, "testdata/crio")
-	golden(t, "import.txt", out+"-- notes --\n"+notes)
+	golden.Check(t, filepath.Join("testdata", "import.txt"), out+"-- notes --\n"+notes)
 	var parsed map[string]any
 	if _, err := toml.Decode(out, &parsed); err != nil {
 		t.Errorf("the result is no TOML: %v", err)

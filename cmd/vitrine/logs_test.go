@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
 // logLine is a line as a monitor writes it.
@@ -135,7 +136,7 @@ func TestTopShowsRatesOfAnInterval(t *testing.T) {
 	if err := o.printTop(&b, rates(before, now)); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "top.txt", b.String())
+	golden.Check(t, filepath.Join("testdata", "top.txt"), b.String())
 }
 
 func TestCompletionOffersPodsAndContainers(t *testing.T) {

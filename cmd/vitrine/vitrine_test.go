@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"net"
@@ -27,9 +26,8 @@ import (
 	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 	"github.com/vitrine-runtime/vitrine/telemetry/why"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC
@@ -135,7 +133,7 @@ func TestTraceDrawsTheCallsOfAPodOneAfterAnother(t *testing.T) {
 	if code != 0 || problems != "" {
 		t.Fatalf("code %d, %s", code, problems)
 	}
-	golden(t, "trace.txt", out)
+	golden.Check(t, filepath.Join("testdata", "trace.txt"), out)
 }
 
 func TestTraceListsWhatTheNodeRemembers(t *testing.T) {
@@ -144,7 +142,7 @@ func TestTraceListsWhatTheNodeRemembers(t *testing.T) {
 	if code != 0 {
 		t.Fatal(out)
 	}
-	golden(t, "list.txt", out)
+	golden.Check(t, filepath.Join("testdata", "list.txt"), out)
 }
 
 func TestTraceAsJSONIsWhatTheNodeSaid(t *testing.T) {
@@ -232,7 +230,7 @@ func TestStatusShowsWhatHangsFirst(t *testing.T) {
 	if err := printStatus(&b, s, now); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.txt", b.String())
+	golden.Check(t, filepath.Join("testdata", "status.txt"), b.String())
 }
 
 func TestWhySaysTheCauseFirst(t *testing.T) {
@@ -255,7 +253,7 @@ func TestWhySaysTheCauseFirst(t *testing.T) {
 	if code != 0 || problems != "" {
 		t.Fatalf("code %d, %s", code, problems)
 	}
-	golden(t, "why.txt", out)
+	golden.Check(t, filepath.Join("testdata", "why.txt"), out)
 	var again why.Verdict
 	out, _, _ = vitrine(t, "why", "shop/web", "-o", "json", "--state", state)
 	if err := json.Unmarshal([]byte(out), &again); err != nil || again.Cause.Name != verdict.Cause.Name {
@@ -275,7 +273,7 @@ func TestPullsShowProgressAndRate(t *testing.T) {
 	}, now); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pulls.txt", b.String())
+	golden.Check(t, filepath.Join("testdata", "pulls.txt"), b.String())
 	b.Reset()
 	if err := printPulls(&b, nil, now); err != nil || b.String() != "no pull is going on\n" {
 		t.Errorf("%q, %v", b.String(), err)
@@ -298,7 +296,7 @@ func TestEventsFollowUntilInterrupted(t *testing.T) {
 	if code := run(ctx, []string{"events", "-f", "--state", state}, seen, &problems); code != 0 || problems.String() != "" {
 		t.Errorf("code %d, %s", code, problems.String())
 	}
-	golden(t, "events.txt", seen.text.String())
+	golden.Check(t, filepath.Join("testdata", "events.txt"), seen.text.String())
 }
 
 // Without -f the events are those that the history keeps.
@@ -325,7 +323,7 @@ func TestConfigAndCheckAskTheDaemonAndElseItsBinary(t *testing.T) {
 	state := daemon(t, mux)
 	out, _, _ := vitrine(t, "config", "--state", state)
 	checked, _, _ := vitrine(t, "check", "--state", state)
-	golden(t, "host.txt", out+checked)
+	golden.Check(t, filepath.Join("testdata", "host.txt"), out+checked)
 
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "vitrined"), []byte("#!/bin/sh\necho played \"$@\"\n"), 0o755); err != nil {
@@ -412,25 +410,5 @@ func TestWipeRemovesEverythingItCanAndNamesTheRest(t *testing.T) {
 	}
 	if slices.Contains(n.done, "remove stuck") || slices.Contains(n.done, "remove sha256:1") {
 		t.Errorf("went on with what a failure forbids: %v", n.done)
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (write anew with -update):\n%s\nwant:\n%s", name, got, want)
 	}
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -15,11 +13,10 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/vitrine-runtime/vitrine/cmd/man"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
 //go:generate go test -run TestSampleConfigIsGenerated . -update
-
-var update = flag.Bool("update", false, "write docs/vitrined.toml and the manual pages anew")
 
 // The sample file and the manual page of the configuration hold every setting with the
 // comment of its field, and nothing else; the daemon's page is what its commands say.
@@ -28,18 +25,7 @@ func TestSampleConfigIsGenerated(t *testing.T) {
 	sample := sampleFile(settings)
 	daemon := man.Page(command(), 8, "vitrine (1)", "vitrined.toml (5)")
 	for name, text := range map[string]string{"vitrined.toml": sample, "man/vitrined.toml.5": samplePage(settings), "man/vitrined.8": daemon} {
-		path := filepath.Join("..", "..", "docs", name)
-		if *update {
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if want, err := os.ReadFile(path); err != nil || string(want) != text {
-			t.Errorf("docs/%s is not what the fields say (make generate writes it): %v", name, err)
-		}
+		golden.Check(t, filepath.Join("..", "..", "docs", name), text)
 	}
 	for _, s := range settings {
 		if s.comment == "" {

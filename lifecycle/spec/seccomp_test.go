@@ -15,7 +15,7 @@ import (
 )
 
 func TestGoldenDefaultFilter(t *testing.T) {
-	golden(t, "seccomp-default", DefaultProfile().Filter(SeccompFacts{Capabilities: DefaultCapabilities, Arch: specs.ArchX86_64, Kernel: Kernel{6, 18}}))
+	checkJSON(t, "seccomp-default", DefaultProfile().Filter(SeccompFacts{Capabilities: DefaultCapabilities, Arch: specs.ArchX86_64, Kernel: Kernel{6, 18}}))
 }
 
 // verdict is what a filter does with a call whose arguments are args; false means

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,9 +14,8 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/pod"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // input is an ordinary container of an ordinary pod on a capable host.
 func input() Input {
@@ -134,42 +131,19 @@ func TestGoldenSpecifications(t *testing.T) {
 			if f := s.Linux.Seccomp; f != nil { // has golden files of its own
 				s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: f.DefaultAction, Architectures: f.Architectures}
 			}
-			golden(t, name, s)
+			checkJSON(t, name, s)
 		})
 	}
 }
 
-// golden compares with testdata/NAME.golden.json.
-func golden(t *testing.T, name string, value any) {
+// checkJSON compares with testdata/NAME.golden.json.
+func checkJSON(t *testing.T, name string, value any) {
 	t.Helper()
 	got, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got = append(got, '\n')
-	file := filepath.Join("testdata", name+".golden.json")
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("differs from %s (-update writes it anew):\n%s", file, firstDifference(string(got), string(want)))
-	}
-}
-
-func firstDifference(got, want string) string {
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range g {
-		if i >= len(w) || g[i] != w[i] {
-			return "line " + strings.Join(g[max(0, i-2):min(len(g), i+3)], "\n") + "\nwant\n" + strings.Join(w[max(0, i-2):min(len(w), i+3)], "\n")
-		}
-	}
-	return "want more lines"
+	golden.Check(t, filepath.Join("testdata", name+".golden.json"), string(got)+"\n")
 }
 
 func TestTheSameInputGivesTheSameSpecification(t *testing.T) {

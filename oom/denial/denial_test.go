@@ -1,9 +1,7 @@
 package denial_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -11,12 +9,10 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/ebpf"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
-var update = flag.Bool("update", false, "write the golden text anew")
-
 func TestWords(t *testing.T) {
-	const golden = "testdata/words.txt"
 	var b strings.Builder
 	for _, d := range []ebpf.Denial{
 		{Layer: ebpf.Seccomp, Syscall: unix.SYS_BPF, Capability: -1, Signal: unix.SIGSYS},
@@ -39,18 +35,7 @@ func TestWords(t *testing.T) {
 		d.Comm, d.ContainerPID, d.Count = "app", 7, max(d.Count, 1)
 		fmt.Fprintf(&b, "%s\n\t%s\n", denial.What(d), denial.Remedy(d))
 	}
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("have:\n%s\nwant:\n%s", b.String(), want)
-	}
+	golden.Check(t, "testdata/words.txt", b.String())
 }
 
 func TestEveryCapabilityHasAName(t *testing.T) {

@@ -1,9 +1,7 @@
 package life_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,9 +13,8 @@ import (
 	"github.com/vitrine-runtime/vitrine/telemetry/life"
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
 	"github.com/vitrine-runtime/vitrine/telemetry/why"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 var begin = time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC)
 
@@ -98,22 +95,7 @@ func TestLives(t *testing.T) {
 		}
 		b.WriteString("\n")
 	}
-	path := filepath.Join("testdata", "lives.txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("lives (write anew with -update):\n%s", b.String())
-	}
+	golden.Check(t, filepath.Join("testdata", "lives.txt"), b.String())
 }
 
 func TestAContainerThatNeverRanHasNoLife(t *testing.T) {

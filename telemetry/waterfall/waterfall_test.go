@@ -1,17 +1,15 @@
 package waterfall
 
 import (
-	"flag"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/vitrine-runtime/vitrine/test/golden"
+)
 
 const ms = int64(time.Millisecond)
 
@@ -77,7 +75,7 @@ func TestWaterfallOfAPod(t *testing.T) {
 		if err := Render(&b, podTraces(), Options{Width: width, Events: true}); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, fmt.Sprintf("pod-%d.txt", width), b.String())
+		golden.Check(t, filepath.Join("testdata", fmt.Sprintf("pod-%d.txt", width)), b.String())
 		limit := width
 		if width == 0 {
 			limit = 100
@@ -145,7 +143,7 @@ func TestCoverageIsTheUnionOfDirectChildrenWithinTheSpan(t *testing.T) {
 }
 
 func TestReportNamesTheLongestGap(t *testing.T) {
-	golden(t, "report.txt", Report(podTraces()[0], "r"))
+	golden.Check(t, filepath.Join("testdata", "report.txt"), Report(podTraces()[0], "r"))
 }
 
 func TestDurationHasThreeDigits(t *testing.T) {
@@ -157,25 +155,5 @@ func TestDurationHasThreeDigits(t *testing.T) {
 		if got := Duration(d); got != want {
 			t.Errorf("Duration(%d) = %s, want %s", d, got, want)
 		}
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (write anew with -update):\n%s\nwant:\n%s", name, got, want)
 	}
 }

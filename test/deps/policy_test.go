@@ -4,14 +4,13 @@
 package deps
 
 import (
-	"flag"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write docs/deps anew")
+	"github.com/vitrine-runtime/vitrine/test/golden"
+)
 
 type rule struct {
 	pkg, kind string
@@ -125,7 +124,7 @@ func TestMonitorLinksExactlyTheReviewedPackages(t *testing.T) {
 	slices.Sort(list)
 	got := strings.Join(list, "\n") + "\n"
 	const file = "../../docs/deps/monitor.txt"
-	if *update {
+	if golden.Update() {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

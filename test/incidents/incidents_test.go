@@ -22,10 +22,9 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/telemetry/why"
 	"github.com/vitrine-runtime/vitrine/test/fixture"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
-
-var update = flag.Bool("update", false, "write docs/incidents.md anew")
 
 // hub is the registry that all tests of this binary pull from.
 var hub *harness.Hub
@@ -329,7 +328,7 @@ func page(t *testing.T, rows []row) {
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", r.incident, r.cause, strings.ReplaceAll(sentence, "|", "\\|"), strings.ReplaceAll(r.next, "|", "\\|"))
 	}
 	path := filepath.Join(root, "docs", "incidents.md")
-	if *update {
+	if golden.Update() {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}

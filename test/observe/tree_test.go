@@ -2,7 +2,6 @@ package observe
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,10 +11,9 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/telemetry/waterfall"
+	"github.com/vitrine-runtime/vitrine/test/golden"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
-
-var update = flag.Bool("update", false, "write the golden trees anew")
 
 // tree draws a span and what is below it, without what differs from run to run:
 // siblings in order of their names, those with the same tree once.
@@ -36,9 +34,9 @@ func tree(trace *waterfall.Trace, s waterfall.Span, indent string) string {
 	return indent + s.Name + mark + "\n" + strings.Join(slices.Compact(below), "")
 }
 
-// golden compares the tree of a trace's root with testdata/NAME.txt. A step that a
+// checkTree compares the tree of a trace's root with testdata/NAME.txt. A step that a
 // monitor reports late is waited for.
-func golden(t *testing.T, n *node, name, traceID, root string) {
+func checkTree(t *testing.T, n *node, name, traceID, root string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".txt")
 	draw := func() string {
@@ -50,7 +48,7 @@ func golden(t *testing.T, n *node, name, traceID, root string) {
 		}
 		return ""
 	}
-	if *update {
+	if golden.Update() {
 		if err := os.WriteFile(path, []byte(draw()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +102,7 @@ func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
 		if err := path.call(); err != nil {
 			t.Fatalf("%s: %v", path.name, err)
 		}
-		golden(t, n, path.name, n.last, "")
+		checkTree(t, n, path.name, n.last, "")
 	}
 	t.Run("start of the daemon", func(t *testing.T) {
 		var found struct {
@@ -113,7 +111,7 @@ func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
 		n.must(json.Unmarshal([]byte(harness.Must(n.Get("/v1/traces?limit=1000"))(t)), &found))
 		for _, f := range found.Traces {
 			if slices.Contains(f.Roots, "daemon.start") {
-				golden(t, n, "daemon.start", f.ID, "daemon.start")
+				checkTree(t, n, "daemon.start", f.ID, "daemon.start")
 				return
 			}
 		}
