@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,7 +64,11 @@ func (m *Manager) writeSandboxFiles(sb pod.Sandbox) error {
 	if err := os.Mkdir(shm, 0o700); err != nil {
 		return fmt.Errorf("make shm: %w", err)
 	}
-	options := fmt.Sprintf("mode=1777,size=%d", m.config.shmSize())
+	wishes, err := m.wishes(sb, nil)
+	if err != nil {
+		return err
+	}
+	options := fmt.Sprintf("mode=1777,size=%d", cmp.Or(wishes.ShmSize, m.config.shmSize()))
 	if sb.MountLabel != "" {
 		options += `,context="` + sb.MountLabel + `"`
 	}

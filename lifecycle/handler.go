@@ -26,7 +26,8 @@ type Handler struct {
 	Binary string `toml:"binary"`
 	// ConfigPath is the configuration file that other shims are told of; empty is their own choice.
 	ConfigPath string `toml:"config_path"`
-	// Annotations are more patterns of pod annotations that are passed to this runtime.
+	// Annotations are more patterns of pod annotations that are passed to this runtime;
+	// CRI-O's for devices, shm and umask are obeyed for its pods.
 	Annotations []string `toml:"annotations"`
 	// PrivilegedWithoutHostDevices keeps the host's devices out of this runtime's
 	// privileged containers, as one that starts virtual machines needs it.

@@ -59,6 +59,9 @@ func inspectHost(ctx context.Context, config Config, cgroups *cgroup.Cgroups) (h
 			return h, fmt.Errorf("seccomp_profile: %w", err)
 		}
 	}
+	if err := spec.CheckWishable(config.AllowedDevices); err != nil {
+		return h, fmt.Errorf("allowed_devices: %w", err)
+	}
 	if err := config.Defaults.apply(&h.defaults); err != nil {
 		return h, fmt.Errorf("defaults: %w", err)
 	}

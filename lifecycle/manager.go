@@ -65,8 +65,14 @@ type Config struct {
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 	// Annotations are patterns, as of path.Match, of pod annotations that are obeyed
 	// (io.vitrine.log.*, io.vitrine.syscalls, .denials, .learn, .flight, .accept,
-	// .seccomp.notifier) and passed to the runtime; empty means none.
+	// .seccomp.notifier; CRI-O's io.kubernetes.cri-o.Devices, .ShmSize and .umask,
+	// devices.crio.io, shm-size.crio.io and umask.crio.io) and passed to the runtime;
+	// empty means none.
 	Annotations []string `toml:"annotations"`
+	// AllowedDevices are host devices that a pod may ask for by the annotation
+	// io.kubernetes.cri-o.Devices (devices.crio.io), which Annotations has to name too;
+	// empty means none.
+	AllowedDevices []string `toml:"allowed_devices"`
 	// Log is what happens to the output of containers whose pods say nothing else.
 	Log spec.LogOptions `toml:"log"`
 	// Observe is what is noted of the system calls of containers whose pods say nothing else.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -92,7 +93,12 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	if p.input.Sources, c.Mounts, err = m.host.mountSources(c.Config.GetMounts()); err != nil {
 		return err
 	}
-	if p.input.Devices, err = hostDevices(c.Config.GetDevices()); err != nil {
+	wishes, err := m.wishes(sb, c.Config.ContainerConfig)
+	if err != nil {
+		return err
+	}
+	p.input.Defaults.Umask = wishes.Umask
+	if p.input.Devices, err = hostDevices(slices.Concat(wishes.Devices, c.Config.GetDevices())); err != nil {
 		return err
 	}
 	if p.input.PidNS, err = m.targetPidNS(sb, c.Config.ContainerConfig); err != nil {

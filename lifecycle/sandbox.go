@@ -32,6 +32,9 @@ func (m *Manager) RunSandbox(ctx context.Context, config *runtime.PodSandboxConf
 		ID: pod.NewID(), State: pod.Creating, Config: pod.SandboxConfig{PodSandboxConfig: config}, Handler: handler,
 		CreatedAt: time.Now(), Traceparent: telemetry.Traceparent(ctx),
 	}
+	if _, err := m.wishes(sb, nil); err != nil {
+		return "", err
+	}
 	if userNamespace(sb) != nil && !m.features(handler).UserNamespaces {
 		return "", fmt.Errorf("%w: runtime handler %q has no user namespaces on this host", pod.ErrUnsupported, handler)
 	}

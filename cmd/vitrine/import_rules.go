@@ -69,9 +69,9 @@ var rules = map[string]rule{
 	"crio.runtime.selinux":                                dropped("labels are applied where the kernel has SELinux switched on"),
 	"crio.runtime.container_min_memory":                   bytesOf("runtime.defaults.min_memory"),
 	"crio.runtime.default_sysctls":                        sysctls,
-	"crio.runtime.default_mounts_file":                    dropped("name its lines in runtime.defaults.mounts: they are mounted read-only, not copied"),
+	"crio.runtime.default_mounts_file":                    mountsFile,
 	"crio.runtime.additional_devices":                     same("runtime.defaults.devices"),
-	"crio.runtime.allowed_devices":                        dropped("no equivalent: devices are not chosen by annotations"),
+	"crio.runtime.allowed_devices":                        same("runtime.allowed_devices"),
 
 	"crio.image.global_auth_file":      same("image.auth_file"),
 	"crio.image.signature_policy":      same("image.signature_policy"),
@@ -80,6 +80,7 @@ var rules = map[string]rule{
 	"crio.image.pause_image":           dropped("not needed: there is no pause image"),
 	"crio.image.pause_image_auth_file": dropped("not needed: there is no pause image"),
 	"crio.image.pause_command":         dropped("not needed: there is no pause image"),
+	"crio.image.pull_progress_timeout": pullTimeout,
 	"crio.image.short_name_mode":       dropped("short-name-mode of registries.conf is obeyed"),
 	"crio.image.registries":            dropped("unqualified-search-registries of registries.conf is obeyed"),
 	"crio.image.insecure_registries":   dropped("insecure in registries.conf is obeyed"),
@@ -120,7 +121,9 @@ func translateHandler(c *crioConfig, t *translation, k crioKey, handler, key str
 			t.note(k, fmt.Sprintf("handlers of type %q are not offered", k.value))
 		}
 	case "allowed_annotations":
-		t.note(k, "CRI-O's own annotations are not obeyed; runtime.handlers.NAME.annotations names those that a runtime reads")
+		if c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") == "oci" {
+			allowedAnnotations(t, k, "runtime.handlers."+quoteKey(handler)+".annotations")
+		}
 	case "container_create_timeout":
 		t.set("runtime.create_timeout_seconds", k.value)
 		t.note(k, "applies to all handlers")

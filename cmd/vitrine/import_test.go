@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +42,52 @@ func TestImportReadsSizesAsCrioDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out, notes := importTree(t, dir); !strings.Contains(out+notes, want) || strings.HasPrefix(want, "is") && strings.Contains(out, "min_memory") {
+			t.Errorf("%s: %s%s, want %q", text, out, notes, want)
+		}
+	}
+}
+
+func TestImportTranslatesTheFileOfMounts(t *testing.T) {
+	dir := t.TempDir()
+	there, list := filepath.Join(dir, "secrets"), filepath.Join(dir, "mounts.conf")
+	for name, text := range map[string]string{
+		there: "", list: "# of all containers\n" + there + ":/run/secrets\n" + there + "  # the same place\n/not/there:/run/none\nrelative:/run/x\n",
+		filepath.Join(dir, "crio.conf"): "[crio.runtime]\ndefault_mounts_file = \"" + list + "\"\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, notes := importTree(t, dir)
+	var parsed struct {
+		Runtime struct{ Defaults struct{ Mounts []string } }
+	}
+	if _, err := toml.Decode(out, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := parsed.Runtime.Defaults.Mounts, []string{there + ":/run/secrets", there + ":" + there}; !slices.Equal(got, want) {
+		t.Errorf("mounts %q, want %q", got, want)
+	}
+	for _, want := range []string{"/not/there", `"relative:/run/x" is not`, "read-only, not copied"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("notes %q say nothing of %q", notes, want)
+		}
+	}
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	if out, notes := importTree(t, dir); strings.Contains(out, "mounts") || !strings.Contains(notes, "no such file") {
+		t.Errorf("without the file: %q, %q", out, notes)
+	}
+}
+
+func TestImportReadsTheTimeoutOfPulls(t *testing.T) {
+	for text, want := range map[string]string{`"10s"`: `stall_timeout = "10s"`, `"0s"`: `stall_timeout = "-1s"`, `"0"`: `stall_timeout = "-1s"`, `"soon"`: "is no duration", `"-1s"`: "is no duration"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "crio.conf"), []byte("[crio.image]\npull_progress_timeout = "+text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, notes := importTree(t, dir); !strings.Contains(out+notes, want) {
 			t.Errorf("%s: %s%s, want %q", text, out, notes, want)
 		}
 	}

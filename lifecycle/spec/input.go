@@ -149,6 +149,8 @@ type Defaults struct {
 	PidsLimit int64
 	// ShmSize is the size in bytes of a private /dev/shm; 0 means 64 MiB.
 	ShmSize int64
+	// Umask is that of the container's processes; nil leaves it to the runtime, 0022.
+	Umask *uint32
 	// Annotations are patterns (path.Match) of request annotations, pod's and
 	// container's, that are passed to the runtime. nil means none.
 	Annotations []string

@@ -46,7 +46,7 @@ func (b *builder) process() error {
 	}
 	b.spec.Process = &specs.Process{
 		Terminal:        b.Container.GetTty(),
-		User:            specs.User{UID: b.User.UID, GID: b.User.GID, AdditionalGids: slices.Clone(b.User.Groups)},
+		User:            specs.User{UID: b.User.UID, GID: b.User.GID, Umask: b.Defaults.Umask, AdditionalGids: slices.Clone(b.User.Groups)},
 		Args:            args,
 		Env:             env,
 		Cwd:             cwd,
