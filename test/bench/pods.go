@@ -158,7 +158,7 @@ func podCycle(ctx context.Context, t *target, pod *runtime.PodSandboxConfig) (on
 		return one, fmt.Errorf("stop pod: %w", err)
 	}
 	lap("StopPodSandbox")
-	if err := t.cri.RemovePod(ctx, sandbox); err != nil {
+	if err := t.cri.RemovePod(ctx, sandbox); err != nil { // it stops the pod once more, as kubelet does
 		return one, fmt.Errorf("remove pod: %w", err)
 	}
 	lap("RemovePodSandbox")

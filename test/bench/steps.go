@@ -87,7 +87,7 @@ func tracedCycle(up, down context.Context, t *target, pod *runtime.PodSandboxCon
 	if err := t.cri.StopPod(down, sandbox); err != nil {
 		return fmt.Errorf("stop pod: %w", err)
 	}
-	return t.cri.RemovePod(down, sandbox)
+	return t.cri.RemovePod(down, sandbox) // stops it once more, as kubelet does
 }
 
 // stepsOf are the steps of one kind; they are printed in the order in which they are first
@@ -107,9 +107,14 @@ func (s *steps) add(t *waterfall.Trace) {
 	t.Sort()
 	zero, _ := t.Bounds()
 	paths := map[string]string{}
+	taken := map[string]bool{}
 	for _, span := range t.Spans { // a parent comes before its children
 		parent := paths[span.ParentID]
 		path := parent + "/" + span.Name
+		for n := 2; taken[path]; n++ { // the same step once more
+			path = fmt.Sprintf("%s/%s %d", parent, span.Name, n)
+		}
+		taken[path] = true
 		paths[span.ID] = path
 		one := s.byPath[path]
 		if one == nil {
