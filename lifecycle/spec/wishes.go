@@ -72,7 +72,7 @@ func wishedDevices(text string, allowed []string) (list []*runtime.Device, err e
 		if err := checkDeviceAccess(source, access); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(allowed, path.Clean(source)) {
+		if source = path.Clean(source); !slices.Contains(allowed, source) { // what is looked at is what is opened
 			return nil, fmt.Errorf("%.200q is not among runtime.allowed_devices", source)
 		}
 		if list = append(list, &runtime.Device{HostPath: source, ContainerPath: target, Permissions: access}); len(list) > maxWishedDevices {
