@@ -19,37 +19,21 @@ func TestAlwaysAttachedProgramsAreNotFelt(t *testing.T) {
 	if os.Getenv("VITRINE_TEST_SLOW") != "" {
 		t.Skip("an emulated machine's times say nothing")
 	}
-	Require(t)
-	dir := t.TempDir() + "/bpf"
-	p, err := Open(Config{PinDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer Wipe(dir)
-	defer p.Close()
+	p := load(t)
 	stats, err := cebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stats.Close()
 	spent := func() (all time.Duration) {
-		for i, l := range p.links {
-			info, err := l.Info()
-			if err != nil {
-				t.Fatal(err)
-			}
-			program, err := cebpf.NewProgramFromID(info.Program)
-			if err != nil {
-				t.Fatal(err)
-			}
+		eachAttached(t, p, func(program *cebpf.Program) {
 			s, err := program.Stats()
-			program.Close()
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("program %d: %d runs, %v", i, s.RunCount, s.Runtime)
+			t.Logf("%s: %d runs, %v", program, s.RunCount, s.Runtime)
 			all += s.Runtime
-		}
+		})
 		return all
 	}
 	before := spent()

@@ -3,7 +3,6 @@ package ebpf
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -112,14 +111,7 @@ func TestOutcomesOfProbesAreToldApart(t *testing.T) {
 
 // Where only the program at the beginning of calls is refused, counting goes on.
 func TestWithoutTheBeginningOfCallsTheyAreCounted(t *testing.T) {
-	Require(t)
-	dir := filepath.Join(t.TempDir(), "bpf")
-	p, err := Open(Config{PinDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer Wipe(dir)
-	defer p.Close()
+	p := load(t)
 	p.watching.chosen = &choice{withoutEntry: unix.EINVAL}
 	for i, f := range p.SyscallFeatures() {
 		if without := watchables()[i].flags&syscallsWatchingWATCH_ENTRY == 0; f.OK != without || !without && !strings.HasPrefix(f.Consequence, "refused: ") {

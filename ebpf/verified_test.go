@@ -1,7 +1,6 @@
 package ebpf
 
 import (
-	"path/filepath"
 	"testing"
 
 	cebpf "github.com/cilium/ebpf"
@@ -10,14 +9,7 @@ import (
 // Older kernels look at more states of a program than this one does, and give up at a
 // million instructions: none may come near it here.
 func TestProgramsAreFarFromTheVerifiersLimit(t *testing.T) {
-	Require(t)
-	dir := filepath.Join(t.TempDir(), "bpf")
-	p, err := Open(Config{PinDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer Wipe(dir)
-	defer p.Close()
+	p := load(t)
 	looked := 0
 	look := func(name string, program *cebpf.Program) {
 		info, err := program.Info()
@@ -34,22 +26,13 @@ func TestProgramsAreFarFromTheVerifiersLimit(t *testing.T) {
 			t.Errorf("%s: %d instructions were verified", name, n)
 		}
 	}
-	for _, l := range p.links {
-		info, err := l.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
-		program, err := cebpf.NewProgramFromID(info.Program)
-		if err != nil {
-			t.Fatal(err)
-		}
+	eachAttached(t, p, func(program *cebpf.Program) {
 		about, err := program.Info()
 		if err != nil {
 			t.Fatal(err)
 		}
 		look(about.Name, program)
-		program.Close()
-	}
+	})
 	o, err := newObserver(p)
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,10 @@ func attr(s tracetest.SpanStub, key string) string {
 	return ""
 }
 
-func TestASlowPluginShowsInExactlyItsSpan(t *testing.T) {
+// attachedSlowly is a pod that is attached to a network of two plugins, of which the second
+// takes two seconds; the spans from before its attachment on are recorded.
+func attachedSlowly(t *testing.T) (*Network, AttachRequest, *tracetest.InMemoryExporter, context.Context) {
+	t.Helper()
 	n, bin := open(t, nil)
 	installPlugin(t, bin, "slow", "delay 2s")
 	list := embeddedPlugins(t, n)
@@ -49,6 +52,11 @@ func TestASlowPluginShowsInExactlyItsSpan(t *testing.T) {
 	if req.Status, err = n.Attach(ctx, req); err != nil {
 		t.Fatal(err)
 	}
+	return n, req, exporter, ctx
+}
+
+func TestASlowPluginShowsInExactlyItsSpan(t *testing.T) {
+	n, req, exporter, ctx := attachedSlowly(t)
 	if err := n.Detach(ctx, req); err != nil {
 		t.Fatal(err)
 	}
@@ -72,17 +80,7 @@ func TestASlowPluginShowsInExactlyItsSpan(t *testing.T) {
 // Bridge's DEL finds its masquerading rules by the pod's interface, which goes first: cut
 // off in between, they would stay for ever.
 func TestADetachThatHasBegunOutlivesItsRequest(t *testing.T) {
-	n, bin := open(t, nil)
-	installPlugin(t, bin, "slow", "delay 2s")
-	list := embeddedPlugins(t, n)
-	writeConf(t, n, "10-slow.conflist", "1.0.0", "slownet", list[0], `{"type":"slow"}`)
-	eventually(t, "the new network", func() bool { return n.Status().Name == "slownet" })
-	exporter, ctx := recorded(t)
-	req := sandbox(t, n)
-	var err error
-	if req.Status, err = n.Attach(ctx, req); err != nil {
-		t.Fatal(err)
-	}
+	n, req, exporter, ctx := attachedSlowly(t)
 	ctx, cancel := context.WithCancel(ctx)
 	time.AfterFunc(time.Second, cancel)
 	if err := n.Detach(ctx, req); err != nil || ctx.Err() == nil {

@@ -415,14 +415,7 @@ func TestOOMKillWhileTheDaemonIsDead(t *testing.T) {
 func TestVitrineOOMTellsWhoWasKilled(t *testing.T) {
 	n := start(t, harness.Options{})
 	n.NeedWatch(t)
-	vitrine := func(args ...string) string {
-		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("vitrine %v: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
-	if out := vitrine("oom"); !strings.Contains(out, "no OOM kill") {
+	if out := n.vitrine("oom"); !strings.Contains(out, "no OOM kill") {
 		t.Errorf("before any kill: %s", out)
 	}
 	p := n.HostPod("told")
@@ -431,21 +424,21 @@ func TestVitrineOOMTellsWhoWasKilled(t *testing.T) {
 	n.exited(id)
 	n.waitKills(id, 1)
 	for _, args := range [][]string{{"oom"}, {"oom", "told"}, {"oom", "test/told/c"}, {"oom", id[:13]}} {
-		if out := vitrine(args...); !strings.Contains(out, "test/told/c") || !strings.Contains(out, "payload (1) init") || !strings.Contains(out, "32.0Mi") || !strings.Contains(out, "OOMKilled") {
+		if out := n.vitrine(args...); !strings.Contains(out, "test/told/c") || !strings.Contains(out, "payload (1) init") || !strings.Contains(out, "32.0Mi") || !strings.Contains(out, "OOMKilled") {
 			t.Errorf("%v:\n%s", args, out)
 		}
 	}
-	if out := vitrine("oom", "somebody-else"); !strings.Contains(out, "no OOM kill") {
+	if out := n.vitrine("oom", "somebody-else"); !strings.Contains(out, "no OOM kill") {
 		t.Errorf("of another pod: %s", out)
 	}
 	var kills []pod.OOMKill
-	if err := json.Unmarshal([]byte(vitrine("oom", "-o", "json")), &kills); err != nil || len(kills) != 1 {
+	if err := json.Unmarshal([]byte(n.vitrine("oom", "-o", "json")), &kills); err != nil || len(kills) != 1 {
 		t.Errorf("as JSON: %d kills, %v", len(kills), err)
 	}
 	if page := harness.Must(n.Metrics())(t); !strings.Contains(page, `vitrine_oom_kills_total{level="container",victim="init"} 1`) || !strings.Contains(page, `vitrine_container_exits_total{initiator="kernel",reason="oom"} 1`) {
 		t.Error("the metrics do not have the kill once")
 	}
-	if out := vitrine("check"); !strings.Contains(out, "eBPF OOM kills") {
+	if out := n.vitrine("check"); !strings.Contains(out, "eBPF OOM kills") {
 		t.Errorf("check does not say what of eBPF works:\n%s", out)
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -69,15 +67,8 @@ func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
 	if harness.Must(n.Watches())(t) {
 		t.Fatal("the programs were loaded all the same")
 	}
-	vitrine := func(args ...string) string {
-		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("vitrine %v: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
 	const reason = "no right to load programs"
-	if out := vitrine("check"); !strings.Contains(out, reason) || !strings.Contains(out, "OOM verdicts rest on the cgroup's counters") || strings.Contains(out, "eBPF syscall counts") {
+	if out := n.vitrine("check"); !strings.Contains(out, reason) || !strings.Contains(out, "OOM verdicts rest on the cgroup's counters") || strings.Contains(out, "eBPF syscall counts") {
 		t.Errorf("check:\n%s", out)
 	}
 	if log, _ := os.ReadFile(n.DaemonLog()); !strings.Contains(string(log), "containers are not observed by eBPF") || !strings.Contains(string(log), reason) {
@@ -112,11 +103,11 @@ func TestOOMVerdictWithoutBPFIsRightOrUnknown(t *testing.T) {
 			m.must(n.cri.RemovePod(n.ctx, sandbox))
 		})
 	}
-	if out := vitrine("oom"); !strings.Contains(out, "no OOM kill is on record") || !strings.Contains(out, "kills are not observed") {
+	if out := n.vitrine("oom"); !strings.Contains(out, "no OOM kill is on record") || !strings.Contains(out, "kills are not observed") {
 		t.Errorf("oom:\n%s", out)
 	}
 	var kills []json.RawMessage
-	if err := json.Unmarshal([]byte(vitrine("oom", "-o", "json")), &kills); err != nil || len(kills) != 0 {
+	if err := json.Unmarshal([]byte(n.vitrine("oom", "-o", "json")), &kills); err != nil || len(kills) != 0 {
 		t.Errorf("oom as JSON: %v, %v", kills, err)
 	}
 	n.nothingLeft()

@@ -3,8 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,13 +55,6 @@ func checkScene(t *testing.T, k pod.OOMKill, id string) {
 func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	n := start(t, harness.Options{})
 	n.NeedWatch(t)
-	vitrine := func(args ...string) string {
-		out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrine"), append(args, "--state", n.State())...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("vitrine %v: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
 	p := n.HostPod("held")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
 	c := n.hungry(p, "c", 64, "/bin/sh", "-c", "for n in 4 6 8 10 12; do /bin/payload hog $n & done; until [ -e /tmp/go ]; do sleep 0.1; done; exec /bin/payload hog 128")
@@ -95,7 +86,7 @@ func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	if want := fmt.Sprintf(`(%q, pid %d)`, "payload", s.Largest[1].ContainerPID); !strings.Contains(status.Message, "of the container's 6 processes the largest held ") || !strings.Contains(status.Message, want) || strings.Contains(status.Message, "\n") {
 		t.Errorf("message: %q", status.Message)
 	}
-	out := vitrine("oom", "--scene", "held")
+	out := n.vitrine("oom", "--scene", "held")
 	t.Log("\n" + out)
 	for _, want := range []string{"the 5 largest of 6 processes:", "container: ", "of a limit of 64.0Mi", "pod: ", "the memory"} {
 		if !strings.Contains(out, want) {
@@ -111,7 +102,7 @@ func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	n.nothingLeft()
 
 	// What is kept of pods that are gone has it, too.
-	if why := vitrine("why", "held"); !strings.Contains(why, "of the container's 6 processes the largest held") {
+	if why := n.vitrine("why", "held"); !strings.Contains(why, "of the container's 6 processes the largest held") {
 		t.Errorf("why:\n%s", why)
 	}
 }
