@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/test/harness"
@@ -58,6 +59,10 @@ state = "%[1]s/state"
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = %[3]q
   conf_dir = "%[1]s/net.d"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  Root = "%[1]s/state/runc"
 [plugins."io.containerd.transfer.v1.local"]
   max_concurrent_unpacks = %[4]d
 `, dir, hub.Image, watched.dir, goruntime.NumCPU()),
@@ -68,11 +73,15 @@ state = "%[1]s/state"
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
+	state := filepath.Join(dir, "state")
+	if err := errors.Join(os.MkdirAll(state, 0o755), onTmpfs(state)); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	cmd := exec.Command("containerd", "--config", dir+"/config.toml", "--log-level", "warn")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("start containerd: %w", err), os.RemoveAll(dir))
+		return nil, errors.Join(fmt.Errorf("start containerd: %w", err), unix.Unmount(state, unix.MNT_DETACH), os.RemoveAll(dir))
 	}
 	stop := func() error {
 		cmd.Process.Signal(syscall.SIGTERM)
@@ -80,7 +89,7 @@ state = "%[1]s/state"
 		if link, err := netlink.LinkByName(peerBridge); err == nil {
 			netlink.LinkDel(link)
 		}
-		return os.RemoveAll(dir)
+		return errors.Join(unix.Unmount(state, unix.MNT_DETACH), os.RemoveAll(dir))
 	}
 	t, err := dialPeer(ctx, dir+"/containerd.sock")
 	if err != nil {

@@ -167,6 +167,9 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 	}
 	closeOwn := func() error { return errors.Join(d.Close(), watched.close()) }
 	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, plugins: watched, trace: d.Trace, restart: d.Restart, close: closeOwn})
+	if err := onTmpfs(d.State()); err != nil {
+		return targets, closeAll, err
+	}
 	if err := d.Start(ctx); err != nil {
 		return targets, closeAll, err
 	}
