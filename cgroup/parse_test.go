@@ -210,3 +210,16 @@ func boolInt(b bool) int {
 	}
 	return 0
 }
+
+func TestParentsForMonitorsAreSlicesOrAbsolutePaths(t *testing.T) {
+	for parent, ok := range map[string]bool{
+		"system.slice": true, "a-b.slice": true, "-.slice": true, "/": false, "/a/b": true, "/a.slice/a-b.slice": true,
+		"": false, "pods": false, "a/b": false, "//": false, "/a/": true, "/..": false, "/a/../b": false, "../a.slice": false,
+		".slice": false, "-a.slice": false, "a-.slice": false, "a--b.slice": false,
+		"/a\nb": false, "/" + strings.Repeat("a", 255): true, "/" + strings.Repeat("a", 256): false,
+	} {
+		if err := CheckParent(parent); (err == nil) != ok || err != nil && !errors.Is(err, pod.ErrInvalid) {
+			t.Errorf("%q: %v", parent, err)
+		}
+	}
+}

@@ -3,11 +3,48 @@ package cgroup
 import (
 	"fmt"
 	"path"
+	"strings"
+	"unicode"
+
+	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // placeName is the cgroup of monitors below the one that they are to count for. They
 // need one of their own: a v2 cgroup whose children have controllers has no processes.
 const placeName = "vitrine-monitors"
+
+// CheckParent refuses, as pod.ErrInvalid, what is no parent for Place that an
+// administrator could mean: neither the name of a slice (systemd.slice(5)) nor an absolute
+// path in cgroupfs of names that cgroups can have, the root left out. Whether it can be
+// made, Place finds out.
+func CheckParent(parent string) error {
+	refused := func(why string) error {
+		return fmt.Errorf("%w: cgroup %.200q %s", pod.ErrInvalid, parent, why)
+	}
+	slice := strings.HasSuffix(parent, ".slice")
+	if !slice && !strings.HasPrefix(parent, "/") {
+		return refused("is neither a slice (NAME.slice) nor an absolute path")
+	}
+	if stem := strings.TrimSuffix(path.Base(parent), ".slice"); slice && stem != "-" &&
+		(stem == "" || strings.HasPrefix(stem, "-") || strings.HasSuffix(stem, "-") || strings.Contains(stem, "--")) {
+		return refused("is no name of a slice")
+	}
+	if path.Clean(parent) == "/" {
+		return refused("is the root")
+	}
+	for name := range strings.SplitSeq(parent, "/") {
+		switch {
+		case name == "..":
+			return refused("has .. on its way")
+		case len(name) > maxName || strings.ContainsFunc(name, unicode.IsControl):
+			return refused(fmt.Sprintf("has a name of more than %d bytes or with control characters on its way", maxName))
+		}
+	}
+	return nil
+}
+
+// maxName is NAME_MAX, in bytes.
+const maxName = 255
 
 // Place returns the directories, one of each hierarchy, of a cgroup for monitors below
 // parent, and makes it where it does not exist. parent is what CRI's cgroup_parent is.

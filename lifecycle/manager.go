@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -140,26 +139,17 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := config.Log.Check(); err != nil {
-		return nil, fmt.Errorf("log: %w", err)
-	}
-	if err := config.Observe.Check(); err != nil {
-		return nil, fmt.Errorf("observe: %w", err)
+	if err := config.Check(); err != nil {
+		return nil, err
 	}
 	host, err := inspectHost(ctx, config, rooms.Cgroups)
 	if err != nil {
 		return nil, err
 	}
 	config.DefaultHandler = cmp.Or(config.DefaultHandler, native)
-	if _, err := config.handler(config.DefaultHandler); err != nil {
-		return nil, fmt.Errorf("default_handler: %w", err)
-	}
-	if p := config.CriuPath; p != "" && (!filepath.IsAbs(p) || filepath.Base(p) != "criu") {
-		return nil, fmt.Errorf("%w: criu_path %q is no absolute path of a program named criu, the name by which runtimes look for it", pod.ErrInvalid, p)
-	}
-	for name, h := range config.Handlers {
-		if err := h.check(); err != nil {
-			return nil, fmt.Errorf("handlers.%s: %w", name, err)
+	if p := config.MonitorCgroup; p != "" && p != forPods {
+		if _, err := rooms.Cgroups.Place(p); err != nil {
+			return nil, fmt.Errorf("monitor_cgroup: %w", err)
 		}
 	}
 	m := &Manager{

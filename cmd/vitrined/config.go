@@ -99,7 +99,8 @@ func (f *flagSet) register(flags *pflag.FlagSet) {
 }
 
 // loadConfig reads file, drop-ins and flags. A key that no room knows is an error
-// naming the file: a misspelt setting must not be silently without effect.
+// naming the file: a misspelt setting must not be silently without effect. So is a value
+// that could work on no host, which would else be told by the first container.
 func loadConfig(flags flagSet) (*Config, error) {
 	config := &Config{sources: map[string]string{}}
 	file := cmp.Or(flags.config, defaultConfigFile)
@@ -127,6 +128,9 @@ func loadConfig(flags flagSet) (*Config, error) {
 		config.sources[k.key] = "--" + k.flag
 	}
 	config.complete()
+	if err := config.Runtime.Check(); err != nil {
+		return nil, fmt.Errorf("configuration: runtime: %w", err)
+	}
 	return config, nil
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,4 +113,48 @@ func TestMonitorsHaveACgroupOfTheirOwn(t *testing.T) {
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
+}
+
+// A place that monitors cannot have is told in one line when the daemon starts, and by
+// "vitrined config" and "vitrined check" where it could be on no host.
+func TestMonitorCgroupThatCannotBeIsToldAtTheStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		value, want string
+		anywhere    bool // it can be on no host
+	}{
+		"a misspelt word": {"pods", `cgroup "pods" is neither a slice (NAME.slice) nor an absolute path`, true},
+		"a way upwards":   {"/a/../b", "has .. on its way", true},
+		"no slice":        {"a--b.slice", "is no name of a slice", true},
+		"a kernel's file": {"/cgroup.procs", "make cgroup /cgroup.procs/vitrine-monitors for monitors", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := fmt.Sprintf("[runtime]\nmonitor_cgroup = %q\n", c.value)
+			d := harness.Must(harness.NewDaemon(harness.Options{CgroupDriver: "cgroupfs", Config: config}))(t)
+			t.Cleanup(func() { d.Close() })
+			err := d.Start(harness.Context(t, time.Minute))
+			if err == nil || !strings.Contains(err.Error(), "daemon ended while starting") {
+				t.Fatalf("the daemon started: %v", err)
+			}
+			raw, _ := os.ReadFile(d.DaemonLog())
+			var said []string
+			for line := range strings.Lines(string(raw)) {
+				if strings.HasPrefix(line, "vitrined: ") {
+					said = append(said, line)
+				}
+			}
+			if len(said) != 1 || !strings.Contains(said[0], "monitor_cgroup") || !strings.Contains(said[0], c.want) {
+				t.Errorf("the daemon's last words are %q, want one line with %q", said, c.want)
+			}
+			file := filepath.Join(t.TempDir(), "vitrined.toml")
+			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, verb := range []string{"config", "check"} {
+				out, err := exec.Command(filepath.Join(harness.Must(harness.Bin())(t), "vitrined"), verb, "--config", file).CombinedOutput()
+				if refused := err != nil && strings.Contains(string(out), c.want); refused != c.anywhere {
+					t.Errorf("vitrined %s: %v, %s", verb, err, out)
+				}
+			}
+		})
+	}
 }
