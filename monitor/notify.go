@@ -27,6 +27,12 @@ type notifier struct {
 	toldAt    int64 // of uptime
 	late      timer
 	answer    notificationAnswer
+	// broken are calls that were counted, and whose threads a signal took out of the wait
+	// for the answer: such a thread makes the same call again, which is not another one.
+	// The kernel can be asked to hold signals back (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+	// Linux 5.19), but a handler's runtime has to know how. next is the next one's place.
+	broken [8]wire.Notification
+	next   int
 }
 
 // listener is one filter's.
@@ -205,23 +211,57 @@ func (l *listener) ready(events uint32) {
 		m.unwatch(l.fd)
 		return
 	}
+	if l.take() {
+		l.settle()
+		n.unanswered()
+	}
+}
+
+// take receives a call.
+func (l *listener) take() bool {
+	n := &l.m.notify
+	n.unanswered()                                          // a killed monitor's
 	n.calls.Counted, n.calls.Asked = 0, wire.Notification{} // the kernel wants zeros
 	if ioctl(l.fd, notifyReceive, unsafe.Pointer(&n.calls.Asked)) != 0 {
 		n.calls.Asked.ID = 0 // its process was killed or interrupted; it asks again
-		return
+		return false
 	}
-	l.settle()
-	n.calls.Asked.ID = 0 // also when its process is gone
+	return true
 }
 
-// settle counts and answers the call in hand.
+// unanswered has done with a call for whose answer nobody waited: its process was killed,
+// or interrupted and asks again.
+func (n *notifier) unanswered() {
+	if a := &n.calls.Asked; a.ID != 0 && n.calls.Counted != 0 {
+		n.broken[n.next] = *a
+		n.next = (n.next + 1) % len(n.broken)
+	}
+	n.calls.Asked.ID = 0
+}
+
+// again reports whether the call in hand is one of broken, which it then is no more.
+func (n *notifier) again() bool {
+	for i := range n.broken {
+		b, a := &n.broken[i], &n.calls.Asked
+		if b.PID == a.PID && b.Syscall == a.Syscall && b.Arch == a.Arch && b.IP == a.IP && b.Args == a.Args {
+			b.PID = 0
+			return true
+		}
+	}
+	return false
+}
+
+// settle counts and answers the call in hand, whose ID becomes 0, unless nobody waits for
+// its answer any more.
 func (l *listener) settle() {
 	m := l.m
 	n := &m.notify
 	own := l.runtime()
 	kill := m.config.Notify == wire.NotifyKill && !own
 	if n.calls.Counted == 0 && !own {
-		n.note(kill)
+		if !n.again() {
+			n.note(kill)
+		}
 		n.calls.Counted = 1
 	}
 	if kill {
