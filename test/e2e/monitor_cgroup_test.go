@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,6 +37,9 @@ func in(cgroups, path string) bool {
 	return there > 0
 }
 
+// driver is the one that the suite is run with, where a test must know the paths of cgroups.
+func driver() string { return cmp.Or(os.Getenv(harness.DriverEnv), "cgroupfs") }
+
 func (n *node) monitorOf(id string) int {
 	n.Helper()
 	pid := findProcess("vitrine-monitor", filepath.Join(n.State(), "containers", id))
@@ -46,7 +50,7 @@ func (n *node) monitorOf(id string) int {
 }
 
 func TestMonitorsCountForTheirPod(t *testing.T) {
-	n := start(t, harness.Options{CgroupDriver: "cgroupfs", Config: "[runtime]\nmonitor_cgroup = \"pod\"\n"})
+	n := start(t, harness.Options{CgroupDriver: driver(), Config: "[runtime]\nmonitor_cgroup = \"pod\"\n"})
 	p := n.HostPod("accounted")
 	p.Linux.Resources = &runtime.LinuxContainerResources{MemoryLimitInBytes: 96 << 20}
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
@@ -93,8 +97,11 @@ func TestMonitorsCountForTheirPod(t *testing.T) {
 }
 
 func TestMonitorsHaveACgroupOfTheirOwn(t *testing.T) {
-	name := fmt.Sprintf("/vitrine-test-%d", os.Getpid())
-	n := start(t, harness.Options{CgroupDriver: "cgroupfs", Config: fmt.Sprintf("[runtime]\nmonitor_cgroup = %q\n", name)})
+	name := fmt.Sprintf("/vitrinetest%d", os.Getpid())
+	n := start(t, harness.Options{CgroupDriver: driver(), Config: fmt.Sprintf("[runtime]\nmonitor_cgroup = %q\n", name)})
+	if driver() == "systemd" { // the slice of that name, by kubelet's rule
+		name += ".slice"
+	}
 	t.Cleanup(func() {
 		for _, root := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
 			for _, below := range []string{name + "/vitrine-monitors", name} {

@@ -101,7 +101,7 @@ func TestUpdateIsInForceInEveryControllerOrInNone(t *testing.T) {
 // The cgroup of a pod is kubelet's; one that the runtime made, because nobody else
 // had, is the runtime's to change.
 func TestPodsResourcesChangeTheCgroupThatTheRuntimeMade(t *testing.T) {
-	n := start(t, harness.Options{CgroupDriver: "cgroupfs"})
+	n := start(t, harness.Options{CgroupDriver: driver()})
 	limit := func(pod *runtime.PodSandboxConfig) string {
 		for _, path := range []string{"/sys/fs/cgroup/memory" + pod.Linux.CgroupParent + "/memory.limit_in_bytes", "/sys/fs/cgroup" + pod.Linux.CgroupParent + "/memory.max"} {
 			if raw, err := os.ReadFile(path); err == nil {
