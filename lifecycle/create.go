@@ -187,13 +187,22 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 
-	if err := op.step(ctx, "observe", func(ctx context.Context) error { m.trackEarly(ctx, &c, plan.handler); return nil }); err != nil {
+	var making *making
+	if err := op.step(ctx, "observe", func(ctx context.Context) error {
+		m.trackEarly(ctx, &c, plan.handler)
+		making = m.watchMaking(ctx, c)
+		return nil
+	}); err != nil {
 		return err
 	}
 	op.enter("monitor.create")
 	monitor, created, err := early.Proceed()
 	if err != nil {
-		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, launchError(err)))
+		err = m.tooSmall(ctx, c, making, launchError(err))
+	}
+	making.end(ctx)
+	if err != nil {
+		return fmt.Errorf("create container %s: %w", c.ID.Short(), err)
 	}
 	c.Way = wayOf(plan.handler, created.Way)
 	m.unmoved.note(kindOf(c), c.Way)

@@ -106,6 +106,7 @@ type Manager struct {
 	plugins Plugins // nil for none
 	witness Witness // nil without one
 	watched watched
+	makings makings
 	execs   execs
 	refused news // denials
 	asked   askedTotal

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/launch"
@@ -29,14 +30,18 @@ func (m *Manager) StartContainer(ctx context.Context, id string) (err error) {
 		return err
 	}
 	defer e.lock.release()
-	switch state := e.value.Load().State; state {
+	switch now := e.value.Load(); now.State {
 	case pod.Created:
 	case pod.Starting: // an attempt that was not confirmed or not recorded: find out what became of it
 		ctx, cancel := m.detached(ctx, m.config.createTimeout())
 		defer cancel()
 		return m.finishStart(ctx, op, e)
 	default:
-		return fmt.Errorf("start container %s: %w: it is %s, not %s", c.ID.Short(), pod.ErrState, state, pod.Created)
+		err := fmt.Errorf("start container %s: %w: it is %s, not %s", c.ID.Short(), pod.ErrState, now.State, pod.Created)
+		if now.Exit != nil && now.StartedAt.IsZero() && now.Exit.Message != "" { // why there is nothing to start any more
+			err = fmt.Errorf("%w: %s", err, now.Exit.Message)
+		}
+		return err
 	}
 	op.enter("plugins")
 	if err := m.tell(ctx, e, Plugins.StartContainer); err != nil {
@@ -100,15 +105,19 @@ func (m *Manager) failStart(ctx context.Context, e *containerEntry, cause error)
 			exit.Code = 126
 		}
 	}
+	err, said := launchError(cause), exit.Message
 	exit = m.judge(ctx, e, exit, time.Now())
+	if verdict, judged := strings.CutSuffix(exit.Message, ": "+said); judged {
+		err = fmt.Errorf("%w: %s: %w", pod.ErrInvalid, verdict, err)
+	}
 	if monitor := e.monitor.Load(); monitor != nil {
 		warn(ctx, "end a container that did not start", ignoreGone(monitor.Signal(ctx, sigKill, true)), "container", c.ID)
 	}
-	_, err := m.putContainer(e, pod.Exited, func(next *pod.Container) {
+	_, recorded := m.putContainer(e, pod.Exited, func(next *pod.Container) {
 		next.Exit, next.FinishedAt = &exit, time.Now()
 	})
 	m.tellStopped(ctx, e)
-	return errors.Join(fmt.Errorf("start container %s: %w", c.ID.Short(), launchError(cause)), err)
+	return errors.Join(fmt.Errorf("start container %s: %w", c.ID.Short(), err), recorded)
 }
 
 // launchError gives a launcher's or monitor's error its sentinel.

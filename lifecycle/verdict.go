@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -126,25 +125,6 @@ func (m *Manager) within(cgroup uint64) *pod.Container {
 		}
 	}
 	return nil
-}
-
-// tooSmall says so when a container could not be made because the runtime's own first
-// process was OOM-killed in it, and leaves other errors as they are. The cgroup must
-// still be there.
-func (m *Manager) tooSmall(ctx context.Context, c pod.Container, err error) error {
-	ev := oom.Evidence{Phase: oom.Creating, Limit: memoryLimit(c), Pod: m.podCgroupID(c)}
-	if counts, countErr := m.cgroups.OOMCounts(c.Cgroup); countErr == nil { // a new cgroup begins at 0
-		ev.Counter = oom.Counter{Known: true, After: counts.Kills}
-	}
-	if m.watched.has(c.Evidence.Cgroup) {
-		last, lastErr := m.witness.Last(c.Evidence.Cgroup)
-		warn(ctx, "read what was observed of a container", lastErr, "container", c.ID)
-		ev.Observed, ev.Last = lastErr == nil && m.witness.Observes(oom.KindOOM), last
-	}
-	if v := oom.Verdict(ev); v.Message != "" {
-		return fmt.Errorf("%w: %s: %w", pod.ErrInvalid, v.Message, err)
-	}
-	return err
 }
 
 // stopRequested notes who wants the container to end.

@@ -18,6 +18,9 @@ type Evidence struct {
 	// to its end, so Last is complete. Otherwise only the counters are believed.
 	Observed bool
 	Last     ebpf.Last
+	// Around: Last is of the pod's cgroup, which was watched in place of the container's while
+	// that was being made, and Observed says that this was so throughout.
+	Around bool
 	// Phase says whether PID 1 has ended, and Signal and ExitCode how.
 	Phase    Phase
 	Signal   int

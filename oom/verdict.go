@@ -23,13 +23,15 @@ func Verdict(e Evidence) Result {
 	}
 	r := Result{
 		Kills: e.Last.OOMKills, Victim: kill.Task, VictimIsInit: kill.Init, Trigger: kill.OOM.Trigger,
-		Level: level(kill.OOM, e.Pod), Limit: kill.OOM.Limit, Usage: kill.OOM.Usage, Swap: kill.OOM.Swap,
+		Level: level(kill.OOM, e), Limit: kill.OOM.Limit, Usage: kill.OOM.Usage, Swap: kill.OOM.Swap,
 		At: kill.Time, Sure: !kill.OOM.TriggerOutside,
 	}
 	if r.Swap {
 		r.Limit, r.Usage = kill.OOM.SwapLimit, kill.OOM.SwapUsage
 	}
 	switch {
+	case e.Phase == Creating && e.Around && r.Level == LevelContainer && !sameLimit(kill.OOM.Limit, e.Limit):
+		return Result{Sure: true} // that of another cgroup in the pod, which nobody watched
 	case e.Phase == Creating:
 		r.Message = tooSmall(e, r)
 	case kill.Init && !kill.OOM.Dying && e.Phase == Exited && e.Signal == sigKill:
@@ -59,7 +61,7 @@ func unseen(e Evidence) Result {
 // byCounter judges by the number of kills alone, which does not say who was killed.
 func byCounter(e Evidence) Result {
 	c := e.Counter
-	if p := c.Pod; !c.Known && p.Known && p.After >= p.Before && e.Phase == Exited {
+	if p := c.Pod; !c.Known && p.Known && p.After >= p.Before && e.Phase != Running {
 		return byPodCounter(e, p.After-p.Before)
 	}
 	if !c.Known || c.After < c.Before {
@@ -97,12 +99,23 @@ func byPodCounter(e Evidence, n uint64) Result {
 	if n == 0 {
 		return Result{Sure: true}
 	}
+	if e.Phase == Creating {
+		r := Result{Message: kills(n) + " in the pod meanwhile; whether that was the runtime's own first process is not known"}
+		if e.Limit != 0 {
+			r.Message += fmt.Sprintf(" (the container's memory limit is %s)", size(e.Limit))
+		}
+		return r
+	}
 	told := kills(n) + " in the pod while the container ran"
 	if e.Signal == sigKill && !sentByTask(e.Last) {
 		return Result{Message: told + ", and PID 1 was ended by SIGKILL; whether by the OOM killer is not known"}
 	}
 	return Result{Sure: true, Message: told + ", not its PID 1"}
 }
+
+// sameLimit compares what the kernel has with what it was told: it rounds down to pages, which
+// are of 64 KiB at most.
+func sameLimit(kernel, told uint64) bool { return kernel>>16 == told>>16 }
 
 // beyond says that the cgroup counted kills of which no record was made.
 func beyond(e Evidence) bool {
@@ -116,17 +129,21 @@ func sentByTask(l Last) bool {
 	return s != nil && s.Signal != nil && !s.Signal.Kernel && int(s.Signal.Number) == sigKill
 }
 
-func level(k *ebpf.OOMKill, pod uint64) Level {
+func level(k *ebpf.OOMKill, e Evidence) Level {
 	switch {
+	case e.Around && k.Level == ebpf.Below:
+		return LevelContainer
+	case e.Around && k.Level == ebpf.Container:
+		return LevelPod
 	case k.Level == ebpf.Below:
 		return LevelBelow
 	case k.Level == ebpf.Container:
 		return LevelContainer
 	case k.Level == ebpf.Global:
 		return LevelGlobal
-	case pod == 0:
+	case e.Pod == 0:
 		return LevelUnknown
-	case k.LevelCgroup == pod:
+	case k.LevelCgroup == e.Pod:
 		return LevelPod
 	}
 	return LevelNode

@@ -127,6 +127,41 @@ func TestCounterAlone(t *testing.T) {
 	}
 }
 
+// A container whose cgroup was gone before anybody knew it: the pod was watched meanwhile.
+func TestKillDuringTheMakingIsSeenFromThePod(t *testing.T) {
+	first := ebpf.Task{PID: 100, TGID: 100, ContainerPID: 1, Cgroup: 99, Comm: "runc:[2:INIT]"}
+	record := func(level ebpf.Level, cgroup, limit uint64) ebpf.Last {
+		r := kill(first, func(k *ebpf.OOMKill) { k.Level, k.LevelCgroup, k.Limit = level, cgroup, limit })
+		r.Cgroup = podID
+		return ofChild(r)
+	}
+	for _, c := range []struct {
+		name  string
+		last  ebpf.Last
+		limit uint64
+		level oom.Level
+		says  string
+	}{
+		{"the container's", record(ebpf.Below, 99, 12*mib), 12*mib + 100, oom.LevelContainer, "the memory limit of 12.0Mi is too small to start a container"},
+		{"one of another below the pod", record(ebpf.Below, 98, 64*mib), 12 * mib, "", ""},
+		{"of one below the pod, and the container has none", record(ebpf.Below, 98, 64*mib), 0, "", ""},
+		{"the pod's", record(ebpf.Container, podID, 30*mib), 12 * mib, oom.LevelPod, "before the container could start: the pod's limit of 30Mi"},
+		{"one above the pod", record(ebpf.Above, 7, 30*mib), 12 * mib, oom.LevelNode, "before the container could start: the node's limit of 30Mi"},
+		{"the node", record(ebpf.Global, 0, 0), 12 * mib, oom.LevelGlobal, "the node ran out of memory"},
+		{"none", ebpf.Last{}, 12 * mib, "", ""},
+	} {
+		v := oom.Verdict(oom.Evidence{Phase: oom.Creating, Observed: true, Around: true, Last: c.last, Limit: c.limit, Pod: podID})
+		if v.Level != c.level || !strings.Contains(v.Message, c.says) || (v.Message == "") != (c.says == "") || v.Reason != "" {
+			t.Errorf("%s: %+v", c.name, v)
+		}
+	}
+	counted := oom.Counter{Pod: oom.PodCounter{Known: true, Before: 2, After: 3}}
+	if v := oom.Verdict(oom.Evidence{Phase: oom.Creating, Counter: counted, Limit: 12 * mib}); v.Sure || v.Reason != "" ||
+		!strings.Contains(v.Message, "is not known (the container's memory limit is 12Mi)") {
+		t.Errorf("by the pod's counter: %+v", v)
+	}
+}
+
 func TestThePodsCounterStandsInForOneThatIsGone(t *testing.T) {
 	counted := func(n uint64) oom.Counter {
 		return oom.Counter{Pod: oom.PodCounter{Known: true, Before: 5, After: 5 + n}}

@@ -263,6 +263,7 @@ func externalKind(text string) launch.Kind {
 		{"exec format error", launch.KindNotExecutable},
 		{"Exec format error", launch.KindNotExecutable},
 		{"hybrid mode", launch.KindInvalid},
+		{"unable to set memory limit", launch.KindInvalid}, // runc: below what is in use already
 	} {
 		if strings.Contains(text, c.part) {
 			return c.kind

@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
@@ -363,11 +365,51 @@ func TestOOMVerdictMatrix(t *testing.T) {
 		if err == nil {
 			err = n.cri.Start(n.ctx, id)
 		}
+		t.Logf("with %d bytes: %v", c.Linux.Resources.MemoryLimitInBytes, err)
 		if err != nil && !strings.Contains(err.Error(), "is too small to start a container") {
 			t.Errorf("with %d bytes: %v", c.Linux.Resources.MemoryLimitInBytes, err)
 		}
 		m.must(n.cri.RemovePod(n.ctx, sandbox))
 	})
+	n.nothingLeft()
+}
+
+// However small the limit is, and wherever on the way a process is killed for it: that is
+// what is said, whatever the runtime says.
+func TestALimitThatIsTooSmallIsNamed(t *testing.T) {
+	n := start(t, harness.Options{Config: "[runtime.defaults]\nmin_memory = -1\n"})
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	for _, kib := range []int64{256, 1 << 10, 4 << 10} {
+		p := n.HostPod("tiny")
+		sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+		c := n.hungry(p, "tiny", 0, "/bin/payload", "hog", "8")
+		c.Linux.Resources.MemoryLimitInBytes = kib << 10
+		id, err := n.cri.Create(n.ctx, sandbox, p, c)
+		where := "CreateContainer"
+		if err == nil {
+			where = "StartContainer"
+			err = n.cri.Start(n.ctx, id)
+		}
+		if err != nil {
+			t.Logf("%d KiB: %s: %v", kib, where, err)
+			// Version 1 takes no limit below what the runtime's process uses already.
+			refused := strings.Contains(err.Error(), "is too small to start a container") || strings.Contains(err.Error(), "unable to set memory limit to "+strconv.FormatInt(kib<<10, 10))
+			between := where == "StartContainer" && strings.Contains(err.Error(), "was killed because the container's limit of")
+			if !between && (!refused || status.Code(err) != codes.InvalidArgument) {
+				t.Errorf("with %d KiB %s said: %v", kib, where, err)
+			}
+		} else {
+			n.exited(id)
+			s := harness.Must(n.cri.Status(n.ctx, id))(t)
+			t.Logf("%d KiB: %s: %s", kib, s.Reason, s.Message)
+			if s.Reason != "OOMKilled" || !strings.Contains(s.Message, "the container's limit of") {
+				t.Errorf("with %d KiB it ended: %s: %s", kib, s.Reason, s.Message)
+			}
+		}
+		n.must(n.cri.RemovePod(n.ctx, sandbox))
+	}
 	n.nothingLeft()
 }
 
