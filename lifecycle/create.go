@@ -187,6 +187,10 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		return err
 	}
 
+	undo.add("observation", func(ctx context.Context) error {
+		m.untrack(ctx, c)
+		return nil
+	})
 	var making *making
 	if err := op.step(ctx, "observe", func(ctx context.Context) error {
 		m.trackEarly(ctx, &c, plan.handler)
@@ -195,14 +199,11 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	}); err != nil {
 		return err
 	}
+	defer func() { making.end(ctx) }()
 	op.enter("monitor.create")
 	monitor, created, err := early.Proceed()
 	if err != nil {
-		err = m.tooSmall(ctx, c, making, launchError(err))
-	}
-	making.end(ctx)
-	if err != nil {
-		return fmt.Errorf("create container %s: %w", c.ID.Short(), err)
+		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, making, launchError(err)))
 	}
 	c.Way = wayOf(plan.handler, created.Way)
 	m.unmoved.note(kindOf(c), c.Way)
@@ -221,10 +222,13 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 		pid := m.initPID(plan.handler, c.ID, created.PID)
 		start, err := processStart(pid)
 		if err != nil {
-			return fmt.Errorf("create container %s: init %d: %w", c.ID.Short(), pid, err)
+			return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, making, fmt.Errorf("init %d: %w", pid, err)))
 		}
 		c.Init = pod.Process{PID: pid, StartTime: start}
 		m.trackInit(ctx, &c)
+		if making.killed(ctx, pid) { // before its own cgroup was watched
+			return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, making, fmt.Errorf("init %d was killed", pid)))
+		}
 		if _, err := m.putContainer(e, pod.Created, func(next *pod.Container) { *next = c; next.State = pod.Created }); err != nil {
 			return err
 		}

@@ -57,8 +57,20 @@ func (m *Manager) watchMaking(ctx context.Context, c pod.Container) *making {
 	return w
 }
 
+// killed says that the last kill seen was of that process.
+func (w *making) killed(ctx context.Context, pid int) bool {
+	if w == nil || !w.watched {
+		return false
+	}
+	last, err := w.m.witness.Last(w.pod)
+	warn(ctx, "read what was observed of a container's making", err, "cgroup", w.pod)
+	return err == nil && last.OOM != nil && last.OOM.Task.TGID == pid
+}
+
+// end may be called again.
 func (w *making) end(ctx context.Context) {
 	if w != nil && w.watched {
+		w.watched = false
 		warn(ctx, "end the observation of a container's making", w.m.makings.end(w.pod, w.m.witness.Untrack), "cgroup", w.pod)
 	}
 }

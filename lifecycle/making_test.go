@@ -29,6 +29,9 @@ func TestAKillWhileAContainerIsMadeIsFoundThoughItsCgroupIsGone(t *testing.T) {
 	r := killOf(around, 100, sinceBoot(), 1)
 	r.OOM.Level, r.OOM.Limit = ebpf.Below, 12<<20
 	b.last[around] = oom.Last{OOM: &r, OOMKills: 1}
+	if !w.killed(t.Context(), 100) || w.killed(t.Context(), 101) {
+		t.Error("whom the kill was of is not known")
+	}
 	if err := m.tooSmall(t.Context(), limited, w, said); !errors.Is(err, pod.ErrInvalid) || !errors.Is(err, said) || !strings.Contains(err.Error(), "12Mi is too small to start a container") {
 		t.Errorf("with one: %v", err)
 	}
@@ -44,6 +47,10 @@ func TestAKillWhileAContainerIsMadeIsFoundThoughItsCgroupIsGone(t *testing.T) {
 		t.Errorf("with one that may have been the other's: %v", err)
 	}
 	w.end(t.Context())
+	w.end(t.Context())
+	if w.killed(t.Context(), 100) {
+		t.Error("a kill is seen after the end")
+	}
 	if len(b.tracked) != 0 {
 		t.Errorf("still watched: %v", b.tracked)
 	}
