@@ -223,7 +223,7 @@ func (d *daemon) serve() (failed chan error, err error) {
 		return nil, err
 	}
 	failed = make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- server.Serve(roomy{listener}) }()
 	return failed, nil
 }
 

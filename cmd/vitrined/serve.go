@@ -59,6 +59,35 @@ func listenUnix(path string, mode os.FileMode, group int) (net.Listener, error) 
 	return listener, nil
 }
 
+// sendBuffer is how much of an answer the kernel takes from the daemon before a client has
+// read of it, in bytes: a list of thousands of containers. With the kernel's usual 208 KiB
+// such a list is some twenty turns between two processes, each of which waits for a CPU
+// where many are busy. Nothing is held for a client that has nothing to read, and HTTP/2's
+// windows bound what one that does not read can have.
+const sendBuffer = 4 << 20
+
+// roomy is a listener whose connections take sendBuffer bytes at once. The
+// administrator's net.core.wmem_max bounds it where the daemon may not exceed that.
+type roomy struct{ net.Listener }
+
+// Accept waits for the next connection.
+func (l roomy) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := conn.(*net.UnixConn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) {
+				if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+					unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // slower lists are all there is to lose
+				}
+			})
+		}
+	}
+	return conn, nil
+}
+
 // listenAny takes host:port or unix:/path.
 func listenAny(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
