@@ -195,7 +195,7 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, turn logTur
 			return err
 		}
 	}
-	if err := turn.makeRoom(logs, lines); err != nil {
+	if err := errors.Join(turn.makeRoom(logs, lines), o.touch()); err != nil {
 		return err
 	}
 	busy, err := cpuSeconds()

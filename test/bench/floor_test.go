@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,27 @@ func TestFloorIsMeasuredAndLeavesNothing(t *testing.T) {
 	}
 	if left, _ := filepath.Glob("/sys/fs/cgroup/*/floor-*"); len(left) > 0 {
 		t.Errorf("%d cgroups are left behind: %s", len(left), left[0])
+	}
+}
+
+// What cat copies is the floor of every kind of turn, and leaves no file.
+func TestFloorOfLogsIsMeasuredAndLeavesNothing(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	r := newReport()
+	if err := floorLogs(t.Context(), options{logMiB: 2}, r); err != nil {
+		t.Fatal(err)
+	}
+	throughput := 0
+	for _, f := range r.figures([]string{kernel}) {
+		if f.Unit == mbPerSecond && f.N == 1 && f.Median > 0 {
+			throughput++
+		}
+	}
+	if throughput != len(logTurns) {
+		t.Errorf("%d of %d turns have a floor: %+v", throughput, len(logTurns), r.figures([]string{kernel}))
+	}
+	if left, err := filepath.Glob(os.Getenv("TMPDIR") + "/*"); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
