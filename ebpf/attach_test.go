@@ -59,6 +59,9 @@ func TestPlacesOfStatsAreFoundByTheKernelsTypes(t *testing.T) {
 	}
 	node := enum("node_stat_item", map[string]uint64{"NR_SLAB_RECLAIMABLE_B": 5, "NR_SLAB_UNRECLAIMABLE_B": 6, "NR_ISOLATED_ANON": 7, "NR_ISOLATED_FILE": 8,
 		"WORKINGSET_NODES": 9, "NR_ANON_MAPPED": 17, "NR_FILE_PAGES": 19, "NR_SHMEM": 22})
+	// Older kernels have one more, which no memory cgroup has.
+	temp := enum("node_stat_item", map[string]uint64{"NR_SLAB_RECLAIMABLE_B": 5, "NR_SLAB_UNRECLAIMABLE_B": 6, "NR_ISOLATED_ANON": 7, "NR_ISOLATED_FILE": 8,
+		"WORKINGSET_NODES": 9, "NR_ANON_MAPPED": 17, "NR_FILE_PAGES": 19, "NR_WRITEBACK_TEMP": 22, "NR_SHMEM": 23})
 	memcg := enum("memcg_stat_item", map[string]uint64{"MEMCG_SWAP": 51, "MEMCG_SOCK": 52, "MEMCG_KMEM": 55, "MEMCG_NR_STAT": 58})
 	for _, c := range []struct {
 		name  string
@@ -67,6 +70,7 @@ func TestPlacesOfStatsAreFoundByTheKernelsTypes(t *testing.T) {
 	}{
 		{"6.1", []btf.Type{node, memcg, state("memcg_vmstats", 58)}, [...]uint32{18, 20, 23, 56, 6, 7, 53}},
 		{"6.18", []btf.Type{node, memcg, state("memcg_vmstats", 40), state("lruvec_stats", 33)}, [...]uint32{15, 17, 20, 38, 6, 7, 35}},
+		{"6.12", []btf.Type{temp, memcg, state("memcg_vmstats", 40), state("lruvec_stats", 33)}, [...]uint32{15, 17, 20, 38, 6, 7, 35}},
 		{"fewer, and it is not known which", []btf.Type{node, memcg, state("memcg_vmstats", 40)}, [programsStatSTATS]uint32{}},
 		{"an item is missing", []btf.Type{node, enum("memcg_stat_item", map[string]uint64{"MEMCG_SWAP": 51, "MEMCG_NR_STAT": 58}), state("memcg_vmstats", 58)}, [programsStatSTATS]uint32{}},
 		{"a place beyond the end", []btf.Type{node, memcg, state("memcg_vmstats", 20), state("lruvec_stats", 33)}, [programsStatSTATS]uint32{}},

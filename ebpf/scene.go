@@ -153,10 +153,11 @@ func statPlaces(kernel *btf.Spec) (places [programsStatSTATS]uint32) {
 			}
 			return n, true
 		}
-		n, ok := value(node, item)
+		number, ok := value(node, item)
+		n := number
 		if !direct {
-			for _, absent := range []string{"NR_ISOLATED_ANON", "NR_ISOLATED_FILE", "WORKINGSET_NODES"} {
-				if v, there := value(node, absent); there && v < n {
+			for _, absent := range []string{"NR_ISOLATED_ANON", "NR_ISOLATED_FILE", "WORKINGSET_NODES", "NR_WRITEBACK_TEMP"} {
+				if v, there := value(node, absent); there && v < number {
 					n--
 				}
 			}
