@@ -165,7 +165,7 @@ deps: ## write the reviewed import list of the monitor anew and show what change
 test-vm: packages build ## the end-to-end tests in guests with cgroup v2 and systemd: every kernel, driver and handler
 	@TAGS=$(TAGS) test/rig/test-vm
 
-test-vm-short: packages build ## what of them depends on the kernel, as CI has time for
+test-vm-short: packages build ## some of them, side by side within 20 minutes, as CI has time for
 	@TAGS=$(TAGS) test/rig/test-vm --short
 
 # CUTS disks of one run, each cut at another moment.

@@ -19,6 +19,7 @@ const LogsEnv = "VITRINE_TEST_LOGS"
 // the test's failure. A failed test shows the end of the daemon's log.
 func Run(t testing.TB, o Options) *Daemon {
 	t.Helper()
+	skipLate(t)
 	d, err := NewDaemon(o)
 	if err != nil {
 		t.Fatal(err)
