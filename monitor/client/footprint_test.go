@@ -74,7 +74,8 @@ var execs = flag.Int("execs", 300, "execs into the monitor whose memory is measu
 
 func TestMonitorIsSmall(t *testing.T) {
 	idle := newBox(t, "sleep", "1000").start()
-	busy := newBox(t, "sh", "-c", "seq 3000000; sleep 1000").start()
+	// 2,475,712 lines, and then a burst of 50 MiB: 524,288 lines of 100 bytes.
+	busy := newBox(t, "sh", "-c", "seq 2475712; yes "+strings.Repeat("x", 99)+" | head -c 52428800; sleep 1000").start()
 	long, cancel := context.WithTimeout(context.Background(), time.Minute+time.Duration(*execs)*time.Second/2)
 	defer cancel()
 	busy.ctx = long

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
@@ -390,6 +392,58 @@ func TestSocketIsForRootOnly(t *testing.T) {
 	b.must(err)
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// Somebody who came to the socket although its mode forbids that is told nothing: the
+// monitor asks the kernel who it is (SO_PEERCRED, unix(7)).
+func TestConnectionOfAnotherUserIsClosed(t *testing.T) {
+	b := newBox(t, "sleep", "1000").start()
+	b.must(os.Chmod(b.dir, 0o711))
+	b.must(os.Chmod(b.dir+"/"+wire.CtlFile, 0o666))
+	dir, err := os.Open(b.dir) // what is above it others may not pass
+	b.must(err)
+	defer dir.Close()
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), wire.CtlFile)
+	for _, c := range []struct {
+		uid  int
+		want error // of a read that waits for a second
+	}{{0, unix.EAGAIN}, {65534, nil}} {
+		done := make(chan error, 1)
+		go func() { // its thread is another user and ends with it
+			runtime.LockOSThread()
+			done <- func() error {
+				if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(c.uid), uintptr(c.uid), uintptr(c.uid)); e != 0 {
+					return fmt.Errorf("become %d: %w", c.uid, e)
+				}
+				fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+					return fmt.Errorf("connect: %w", err)
+				}
+				wait := unix.Timeval{Sec: 1}
+				if c.want == nil {
+					wait.Sec = 60 // the end comes at once, unless the machine is busy
+				}
+				if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+					return err
+				}
+				n, err := unix.Read(fd, make([]byte, 16))
+				if n > 0 {
+					return fmt.Errorf("%d bytes came", n)
+				}
+				return err
+			}()
+		}()
+		if err := <-done; err != c.want {
+			t.Errorf("user %d: %v, want %v", c.uid, err, c.want)
+		}
+	}
+	if _, err := b.m.Stats(b.ctx); err != nil {
+		t.Error(err)
 	}
 }
 
