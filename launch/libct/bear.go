@@ -229,7 +229,9 @@ func (b *birth) spawn(plan []byte) (answers, gate *os.File, err error) {
 	if givenPipe(launch.ExecFD) {
 		exec = launch.ExecFD
 	}
-	b.parent, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(program.Fd())), []string{"vitrine-enter"}, &syscall.ProcAttr{
+	// The launcher's own file: in the child, another may have taken its number by then.
+	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), program.Fd())
+	b.parent, err = syscall.ForkExec(path, []string{"vitrine-enter"}, &syscall.ProcAttr{
 		Files: []uintptr{0, 1, 2, theirs[0].Fd(), theirs[1].Fd(), exec, name.Fd(), uintptr(memory)},
 	})
 	if err != nil {
