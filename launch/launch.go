@@ -55,12 +55,13 @@ const (
 	ExecFD = 5
 	// GateFD is the read end of a pipe. Where it is open, the launcher starts while its
 	// request is still being written: it reads that only when a byte has come through
-	// the pipe. End of file without one means that it is not wanted any more.
+	// the pipe. End of file without one means that it is not wanted any more. A spare
+	// launcher has a socket here; see AppendBrief.
 	GateFD = 6
 )
 
 // StepWait is the name of the step in which the launcher waited for its request; it
-// follows launch.init where GateFD was open.
+// follows launch.init where GateFD was open, and is a spare's first.
 const StepWait = "launch.wait"
 
 // Environ is the environment that suits the launcher: it lives for milliseconds, so

@@ -28,6 +28,9 @@ func (c Config) Check() error {
 			return fmt.Errorf("handlers.%s: %w", name, err)
 		}
 	}
+	if c.SpareMonitors > maxSpares {
+		return fmt.Errorf("%w: spare_monitors is %d, at most %d", pod.ErrInvalid, c.SpareMonitors, maxSpares)
+	}
 	if p := c.MonitorCgroup; p != "" && p != forPods {
 		if err := cgroup.CheckParent(p); err != nil {
 			return fmt.Errorf("monitor_cgroup, which is empty, %q, a slice or an absolute path: %w", forPods, err)

@@ -135,7 +135,8 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	if spawn.Cgroup, err = m.monitorCgroup(sb); err != nil {
 		return err
 	}
-	early, err := client.StartEarly(ctx, spawn)
+	early, err := client.StartEarly(ctx, spawn, m.spares.take(ctx, spawn))
+	m.spares.soon(afterCreation)
 	if err != nil {
 		return err
 	}
@@ -202,6 +203,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	defer func() { making.end(ctx) }()
 	op.enter("monitor.create")
 	monitor, created, err := early.Proceed()
+	op.span.Set(m.spareAttributes(early.UsedSpare())...)
 	if err != nil {
 		return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, making, launchError(err)))
 	}

@@ -17,14 +17,17 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// liveMonitors finds the monitors whose containers' directories, or the pod inits
-// whose sandboxes' directories, lie in dir, by their command lines. It is how a
-// daemon finds what its predecessor started and did not live to hear from.
-func liveMonitors(dir string) map[pod.ID]int {
-	found := map[pod.ID]int{}
+// monitorProcess is a process of the monitor's program.
+type monitorProcess struct {
+	pid  int
+	args []string
+}
+
+// monitorProcesses are all of this host.
+func monitorProcesses() (found []monitorProcess) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return found
+		return nil
 	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -35,13 +38,22 @@ func liveMonitors(dir string) map[pod.ID]int {
 		if err != nil {
 			continue
 		}
-		args := strings.Split(strings.TrimRight(string(raw), "\x00"), "\x00")
-		if !strings.HasSuffix(args[0], "vitrine-monitor") {
-			continue
+		if args := strings.Split(strings.TrimRight(string(raw), "\x00"), "\x00"); strings.HasSuffix(args[0], "vitrine-monitor") {
+			found = append(found, monitorProcess{pid, args})
 		}
-		for _, arg := range args[1:] {
+	}
+	return found
+}
+
+// liveMonitors finds those among processes whose containers' directories, or the pod inits
+// whose sandboxes' directories, lie in dir, by their command lines. It is how a
+// daemon finds what its predecessor started and did not live to hear from.
+func liveMonitors(processes []monitorProcess, dir string) map[pod.ID]int {
+	found := map[pod.ID]int{}
+	for _, p := range processes {
+		for _, arg := range p.args[1:] {
 			if id, err := pod.ParseID(filepath.Base(arg)); err == nil && filepath.Dir(arg) == dir {
-				found[id] = pid
+				found[id] = p.pid
 			}
 		}
 	}

@@ -36,7 +36,9 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 	m.replayRecords(time.Now())
 	m.takeUpWitness()
 	m.keepTrustee(ctx)
-	monitors := m.monitors()
+	processes := monitorProcesses()
+	m.endSpares(ctx, processes)
+	monitors := m.monitorsAmong(processes)
 	m.reconnect(ctx, monitors)
 	m.sweepTrustee(ctx)
 	m.sweep(ctx, damaged, monitors)
@@ -46,13 +48,16 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 		m.persist(ctx, "end an interrupted checkpoint", c.ID, func(ctx context.Context) error { return m.finishCheckpoint(ctx, c) })
 	}
 	m.followWitness()
+	m.openSpares()
 	slog.InfoContext(ctx, "recovered", "sandboxes", len(sandboxes), "containers", len(containers), "damaged", len(damaged))
 	return nil
 }
 
 // monitors finds this instance's living monitors by container.
-func (m *Manager) monitors() map[pod.ID]int {
-	return liveMonitors(filepath.Join(m.config.StateDir, "containers"))
+func (m *Manager) monitors() map[pod.ID]int { return m.monitorsAmong(monitorProcesses()) }
+
+func (m *Manager) monitorsAmong(processes []monitorProcess) map[pod.ID]int {
+	return liveMonitors(processes, filepath.Join(m.config.StateDir, "containers"))
 }
 
 // reconnect finds the monitor of every container that had one, all at once,
@@ -294,7 +299,7 @@ func (m *Manager) sweep(ctx context.Context, damaged []pod.Damage, monitors map[
 		_, isSandbox := m.index.sandboxes[pod.ID(id)]
 		return isContainer || isSandbox
 	}
-	for id, pid := range liveMonitors(filepath.Join(m.config.StateDir, "sandboxes")) {
+	for id, pid := range liveMonitors(monitorProcesses(), filepath.Join(m.config.StateDir, "sandboxes")) {
 		if e, err := m.index.sandbox(string(id)); err != nil || e.value.Load().Init.PID != pid {
 			warn(ctx, "end an orphaned pod init", endProcess(ctx, pid, killBound), "sandbox", id)
 		}

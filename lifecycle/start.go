@@ -25,6 +25,8 @@ func (m *Manager) StartContainer(ctx context.Context, id string) (err error) {
 	c := *e.value.Load()
 	ctx, op := m.ops.beginAt(ctx, arrived, "start_container", subject(sb)+"/"+c.Config.GetMetadata().GetName(), c.ID, telemetry.ContainerAttributes(sb, c))
 	defer op.end(&err)
+	m.spares.soon(afterCreation)
+	defer m.spares.soon(afterStart)
 	op.enter("lock")
 	if err := e.lock.acquire(ctx, c.ID); err != nil {
 		return err

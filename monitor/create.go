@@ -18,6 +18,7 @@ func (m *monitor) create(c *conn, msg *wire.Message, fds *descriptors) {
 		err = m.launchInit(c, msg.ID, fds.take())
 	}
 	if err != nil {
+		m.spare.end()
 		m.answerCreate(c, msg.ID, launch.Reply{Error: err}, nil)
 	}
 }
@@ -29,6 +30,9 @@ func (m *monitor) prepare(msg *wire.Message) *launch.Error {
 	}
 	if err := m.config.Parse(msg.Body); err != nil {
 		return fault("monitor.prepare", launch.KindInvalid, "configuration: "+err.Error())
+	}
+	if err := m.spare.settle(m.config.Dir); err != nil {
+		return fault("monitor.prepare", launch.KindInternal, "leave the place of a spare for "+m.config.Dir+": "+err.Error())
 	}
 	if err := syscall.Chdir(m.config.Dir); err != nil {
 		return fault("monitor.prepare", launch.KindInternal, "enter "+m.config.Dir+": "+err.Error())
@@ -81,7 +85,7 @@ func (m *monitor) launchInit(c *conn, id uint32, gate int) *launch.Error {
 	}
 	m.init.state = creating
 	m.report.launched = now()
-	r, failed := m.launch(m.config.Request, ends.streams, m.config.Terminal, &m.init.words, func(r *run, reply launch.Reply) {
+	r, failed := m.spare.launch(m.config.Request, ends.streams, m.config.Terminal, &m.init.words, func(r *run, reply launch.Reply) {
 		m.createdInit(c, id, r, reply)
 	})
 	if failed != nil {

@@ -17,6 +17,8 @@ func (m *monitor) handle(c *conn, msg *wire.Message, fds *descriptors) {
 	switch msg.Kind {
 	case wire.Create:
 		m.create(c, msg, fds)
+	case wire.Spare:
+		m.spare.begin(msg)
 	case wire.Hello:
 		m.lend(c, &wire.Message{Kind: wire.Reply, ID: msg.ID, Body: m.info()}, msg.Flags)
 	case wire.Start:

@@ -31,11 +31,15 @@ type run struct {
 // streams are what a launcher is given: the process's standard streams, the write
 // end of the exec pipe, the read end of the gate. -1 is /dev/null for the streams,
 // nothing for exec and gate. Program is what is run in the launcher's place, -1 for that
-// itself; its exec is a pidfd of the init.
-type streams struct{ stdin, stdout, stderr, exec, gate, program int }
+// itself; its exec is a pidfd of the init. A spare's gate is a socket, on which all that it
+// has no place for yet comes later.
+type streams struct {
+	stdin, stdout, stderr, exec, gate, program int
+	spare                                      bool
+}
 
 // noStreams gives a launcher none of them.
-var noStreams = streams{-1, -1, -1, -1, -1, -1}
+var noStreams = streams{-1, -1, -1, -1, -1, -1, false}
 
 // ownFile is the path at which other processes find a descriptor of this one.
 func ownFile(fd int) string {
@@ -84,6 +88,9 @@ func (r *run) spawn(path string, s streams, terminal bool) (pid int, err error) 
 		defer syscall.Close(pair[1])
 		r.console = pair[0]
 		files[launch.ConsoleFD] = uintptr(pair[1])
+	}
+	if s.spare { // no file of the launcher's own may take their numbers
+		files[launch.ConsoleFD], files[launch.ExecFD] = uintptr(null), uintptr(null)
 	}
 	if s.exec >= 0 {
 		files[launch.ExecFD] = uintptr(s.exec)

@@ -78,6 +78,7 @@ type monitor struct {
 	execs   []*session
 	report  reporter
 	upgrade upgrade
+	spare   spare
 	ledger  ledger
 	guard   guard
 	asked   uint32 // the flags of the Create request
@@ -123,6 +124,7 @@ func (m *monitor) prime() {
 	m.control = socket{m: m, listener: -1, packet: mapBuffer(wire.MaxPacket)[:0], conns: m.room.conns[:0]}
 	m.report.init(m)
 	m.sinks.init(m)
+	m.spare = spare{m: m, sock: -1}
 	m.upgrade = upgrade{m: m, program: -1, answer: -1}
 	m.ledger = ledger{m: m, fd: -1}
 	m.trust.m = m

@@ -74,6 +74,8 @@ func (r *reporter) add(in context, spans ...otlp.Span) {
 // created reports monitor.create: the time since the daemon was asked, with the
 // launcher's steps as children. The gaps around them have names too.
 //
+// A spare had begun long before: it was woken, and its launcher told.
+//
 // A launcher that had to wait for its request began beside the daemon's own steps. What
 // came before the wait is then reported as monitor.ready, and the wait is nobody's: it is
 // the daemon's time, and a slow step there must not look like a slow monitor.
@@ -95,18 +97,27 @@ func (r *reporter) created(reply launch.Reply) {
 	r.number = [...]otlp.Int{{Key: "process.pid", Value: int64(syscall.Getpid())}, {Key: "vitrine.init.pid", Value: int64(reply.PID)}}
 	root.Ints = r.number[:]
 	ready, steps := root, reply.Steps
-	waited := len(steps) > 1 && steps[1].Name == launch.StepWait
+	boot, spawn, wait := "monitor.boot", "monitor.spawn", 1
+	if r.m.spare.used {
+		boot, spawn, wait = "monitor.wake", "launch.wake", 0
+	}
+	waited := len(steps) > wait && steps[wait].Name == launch.StepWait
 	if waited {
-		ready.ID, ready.Name, ready.End, ready.Ints = newID(), "monitor.ready", steps[1].Start, nil
-		root.Start = steps[1].End
+		ready.ID, ready.Name, ready.End, ready.Ints = newID(), "monitor.ready", steps[wait].Start, nil
+		root.Start = steps[wait].End
 	}
 	var room [commonSpans]otlp.Span
 	spans := append(room[:0], root,
-		childSpan(&ready, "monitor.boot", ready.Start, r.begun),
+		childSpan(&ready, boot, ready.Start, r.begun),
 		childSpan(&ready, "monitor.prepare", r.begun, r.launched))
 	if waited {
-		spans, _ = launcherSteps(append(spans, ready), &ready, r.launched, steps[:1])
-		steps, r.launched = steps[2:], root.Start
+		spans = append(spans, ready)
+		if at := steps[0].Start; at > r.launched {
+			spans = append(spans, childSpan(&ready, spawn, r.launched, at))
+			r.launched = at
+		}
+		spans, _ = launcherSteps(spans, &ready, r.launched, steps[:wait])
+		steps, r.launched = steps[wait+1:], root.Start
 	}
 	spans, after := launcherSteps(spans, &root, r.launched, steps)
 	spans = append(spans, childSpan(&root, "monitor.adopt", after, end))

@@ -111,17 +111,23 @@ func closeFD(fd *int) {
 	}
 }
 
+// Descriptors of one message: as many may come, and at most be sent.
+const (
+	maxReceived = 4
+	maxSent     = 6
+)
+
 // control is room for the descriptors of one message.
 type control struct {
 	header syscall.Cmsghdr
-	fds    [4]int32
+	fds    [maxSent]int32
 }
 
 // receive reads one packet with the descriptors that came with it, close-on-exec.
-func receive(sock int, buf []byte, fds *[4]int) (n, nfds int, e syscall.Errno) {
+func receive(sock int, buf []byte, fds *[maxReceived]int) (n, nfds int, e syscall.Errno) {
 	var c control
 	iov := syscall.Iovec{Base: &buf[0], Len: uint64(len(buf))}
-	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&c)), Controllen: uint64(unsafe.Sizeof(c))}
+	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&c)), Controllen: uint64(unsafe.Sizeof(c.header)) + 4*maxReceived}
 	r, _, e := syscall.RawSyscall(syscall.SYS_RECVMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), msgCloexec|syscall.MSG_DONTWAIT)
 	if e != 0 {
 		return 0, 0, e
@@ -141,7 +147,7 @@ func receive(sock int, buf []byte, fds *[4]int) (n, nfds int, e syscall.Errno) {
 	return int(r), nfds, 0
 }
 
-// send writes one packet, with at most four descriptors. It does not wait.
+// send writes one packet, with at most maxSent descriptors. It does not wait.
 func send(sock int, packet []byte, fds []int) syscall.Errno {
 	iov := syscall.Iovec{Base: &packet[0], Len: uint64(len(packet))}
 	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1}

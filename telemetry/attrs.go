@@ -59,6 +59,9 @@ const (
 	// KeyWay is who made a container, enter, libcontainer or runtime; KeyWayCause why not the first.
 	KeyWay      = attribute.Key("vitrine.create.way")
 	KeyWayCause = attribute.Key("vitrine.create.way_cause")
+	// KeySpare says whether a creation's monitor was a spare one, used, began for it because
+	// there was none, missed, or because none is kept, off.
+	KeySpare = attribute.Key("vitrine.create.spare")
 	// KeyErrorType is the class of a failure, a small set of words (semconv error.type).
 	KeyErrorType = attribute.Key("error.type")
 )

@@ -168,6 +168,15 @@ var (
 		Labels: []Label{{Name: "way", Values: []string{"enter", "libcontainer", "runtime"}}, outcomes},
 		Spans:  []Source{{Span: "lifecycle.create_container", From: map[string]string{"way": string(KeyWay)}}},
 	}
+	monitorSpares = &Instrument{
+		Name: "monitor_spares_total", Kind: Counter,
+		Help:   "Containers made, by whether a spare monitor was ready for them: missed are those that came while there was none, off those where none is kept.",
+		Labels: []Label{{Name: "spare", Values: []string{"used", "missed", "off"}}, outcomes},
+		Spans:  []Source{{Span: "lifecycle.create_container", From: map[string]string{"spare": string(KeySpare)}}},
+	}
+	monitorSparesReady = &Instrument{
+		Name: "monitor_spares_ready", Kind: Gauge, Help: "Spare monitors that wait for a container.",
+	}
 	cniPlugin = &Instrument{
 		Name: "cni_plugin_duration_seconds", Unit: "seconds", Kind: Histogram,
 		Help: "Time of executions of CNI plugins.",
@@ -438,7 +447,7 @@ var (
 // Instruments is the list, in the order of docs/metrics.md.
 var Instruments = []*Instrument{
 	requestDuration, requestsInflight, panics,
-	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, containerCreations, cniPlugin, nriPlugin, ociHook,
+	phaseInflight, phaseInflightAge, sandboxPhase, containerPhase, containerStartLatency, containerCreations, monitorSpares, monitorSparesReady, cniPlugin, nriPlugin, ociHook,
 	imagePull, imagePullBytes, imagePullCachedBytes, imagePullErrors, imagePullsInflight, imagePullWaiters,
 	events, oomKills, denials, kernelEventsLost, syscallWatches, containerExits, containerLifetime, execDuration, execPhase,
 	logBytes, logRecords, logDroppedBytes, logWriteStall, logReopen,

@@ -34,11 +34,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: vitrine-launch REQUEST (a file; the answer goes to descriptor 3)")
 		os.Exit(2)
 	}
-	gated, err := libct.Await()
+	born := libct.Birth()
+	path, told, err := libct.Enlist(os.Args[1])
+	if err == libct.ErrNoContainer {
+		return
+	}
+	if !told.IsZero() {
+		born, begun = told, time.Time{}
+	}
+	gated := false
+	if err == nil {
+		gated, err = libct.Await()
+	}
 	waited := time.Now()
 	var request launch.Request
 	if err == nil {
-		request, err = read(os.Args[1])
+		request, err = read(path)
 	}
 	var reply launch.Reply
 	if err != nil {
@@ -47,7 +58,7 @@ func main() {
 		if !gated {
 			waited = time.Time{}
 		}
-		reply = libct.Run(request, libct.Times{Born: libct.Birth(), Main: begun, Waited: waited, Read: time.Now()})
+		reply = libct.Run(request, libct.Times{Born: born, Main: begun, Waited: waited, Read: time.Now()})
 	}
 	if err := answer(reply); err != nil {
 		fmt.Fprintln(os.Stderr, "vitrine-launch: answer:", err)

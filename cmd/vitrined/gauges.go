@@ -70,6 +70,7 @@ func (d *daemon) gauges() {
 			emit(float64(m.ResidentSum), "sum")
 			emit(float64(m.ResidentMax), "max")
 		},
+		"monitor_spares_ready": func(emit func(float64, ...string)) { emit(float64(d.pods.Spares())) },
 		"runtime_info": func(emit func(float64, ...string)) {
 			for _, h := range d.pods.Handlers() {
 				if h.Name != "" {

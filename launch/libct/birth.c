@@ -10,6 +10,7 @@
 long long vitrine_birth; /* CLOCK_REALTIME of this process's fork, ns */
 int vitrine_given;       /* bit n: descriptor n was open at birth and is no file of the runtime */
 int vitrine_pipes;       /* bit n: it is a pipe */
+int vitrine_spare;       /* the gate is a socket: no container has come yet */
 
 static long long now(clockid_t clock)
 {
@@ -31,7 +32,11 @@ __attribute__((constructor(101))) static void born(void)
 		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 			continue;
 		vitrine_given |= 1 << fd;
-		if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
+		if (fstat(fd, &st) < 0)
+			continue;
+		if (S_ISFIFO(st.st_mode))
 			vitrine_pipes |= 1 << fd;
+		else if (fd == 6 && S_ISSOCK(st.st_mode)) /* launch.GateFD */
+			vitrine_spare = 1;
 	}
 }

@@ -4,6 +4,7 @@ package libct
 extern long long vitrine_birth;
 extern int vitrine_given;
 extern int vitrine_pipes;
+extern int vitrine_spare;
 */
 import "C"
 
@@ -36,7 +37,9 @@ func Await() (gated bool, err error) {
 	if !givenPipe(launch.GateFD) {
 		return false, nil
 	}
-	warm()
+	if C.vitrine_spare == 0 {
+		warm()
+	}
 	gate := os.NewFile(launch.GateFD, "gate")
 	defer gate.Close()
 	var open [1]byte

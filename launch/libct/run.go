@@ -24,8 +24,8 @@ type job struct {
 	failed    string      // the step in which libcontainer failed to start something
 }
 
-// Times are when the process was forked, reached main, had waited for its request (zero
-// without a gate) and had read it.
+// Times are when the process was forked, or a spare was told of its container; reached main
+// (zero for a spare), had waited for its request (zero without a gate) and had read it.
 type Times struct{ Born, Main, Waited, Read time.Time }
 
 // Run does what request asks and answers. The steps of the answer cover the time since
@@ -33,7 +33,9 @@ type Times struct{ Born, Main, Waited, Read time.Time }
 // (working directory, environment, logger) and is for one call per process.
 func Run(request launch.Request, at Times) launch.Reply {
 	j := &job{request: request, line: newTimeline(at.Born)}
-	j.line.endAt("launch.init", at.Main.UnixNano())
+	if !at.Main.IsZero() {
+		j.line.endAt("launch.init", at.Main.UnixNano())
+	}
 	if !at.Waited.IsZero() {
 		j.line.endAt(launch.StepWait, at.Waited.UnixNano())
 	}

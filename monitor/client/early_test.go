@@ -61,7 +61,7 @@ func TestEarlyMonitorReadsItsRequestOnlyWhenTold(t *testing.T) {
 	request, err := os.ReadFile(b.spawn.Request)
 	b.must(err)
 	b.must(os.Remove(b.spawn.Request))
-	early, err := client.StartEarly(b.ctx, b.spawn)
+	early, err := client.StartEarly(b.ctx, b.spawn, nil)
 	b.must(err)
 	b.whenWaiting()
 	spec, err := json.Marshal(b.spec)
@@ -91,7 +91,7 @@ func TestEarlyMonitorReadsItsRequestOnlyWhenTold(t *testing.T) {
 
 func TestEarlyMonitorThatIsNotWantedLeavesNothing(t *testing.T) {
 	b := newBox(t, "true")
-	early, err := client.StartEarly(b.ctx, b.spawn)
+	early, err := client.StartEarly(b.ctx, b.spawn, nil)
 	b.must(err)
 	b.whenWaiting()
 	b.must(early.Cancel())
@@ -105,7 +105,7 @@ func TestEarlyMonitorThatIsNotWantedLeavesNothing(t *testing.T) {
 
 func TestEarlyMonitorWhoseLauncherDiesSaysSo(t *testing.T) {
 	b := newBox(t, "true")
-	early, err := client.StartEarly(b.ctx, b.spawn)
+	early, err := client.StartEarly(b.ctx, b.spawn, nil)
 	b.must(err)
 	b.must(syscall.Kill(b.whenWaiting(), syscall.SIGKILL))
 	_, _, err = early.Proceed()

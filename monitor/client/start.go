@@ -91,7 +91,7 @@ func Start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	var m *Monitor
 	var created Created
 	if err == nil {
-		m, created, err = start(ctx, s, config, nil)
+		m, created, err = start(ctx, s, config, nil, nil)
 	}
 	if err != nil {
 		return nil, Created{}, fmt.Errorf("create container %s: %w", s.ID, err)
@@ -99,15 +99,20 @@ func Start(ctx context.Context, s Spawn) (*Monitor, Created, error) {
 	return m, created, nil
 }
 
-// start takes gate over, the read end of the launcher's gate or nil.
-func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File) (*Monitor, Created, error) {
+// start takes over gate, the read end of the launcher's gate, and spare, which serves s; either
+// may be nil.
+func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File, spare *Spare) (*Monitor, Created, error) {
 	var files []int
 	if gate != nil {
 		defer gate.Close()
 		files = []int{int(gate.Fd())}
 	}
-	ours, proc, err := s.spawn()
-	if err != nil {
+	var ours int
+	var proc *process
+	var err error
+	if spare != nil {
+		ours, proc = spare.sock, spare.process
+	} else if ours, proc, err = s.spawn(); err != nil {
 		return nil, Created{}, err
 	}
 	c, err := connFromFD(ours)
@@ -187,14 +192,17 @@ func (s *Spawn) config(ctx context.Context) (*wire.Config, error) {
 }
 
 // spawn forks the monitor and returns the daemon's end of its first connection.
-func (s *Spawn) spawn() (sock int, p *process, err error) {
+func (s *Spawn) spawn() (sock int, p *process, err error) { return s.spawnAs(s.Dir, s.Dir) }
+
+// spawnAs is spawn of a monitor whose log is in dir and whose argument is another.
+func (s *Spawn) spawnAs(dir, argument string) (sock int, p *process, err error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, nil, fmt.Errorf("make control socket pair: %w", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "monitor")
 	defer theirs.Close()
-	p, err = fork(s.MonitorPath, s.Dir, s.Cgroup, []string{"vitrine-monitor", s.Dir}, theirs)
+	p, err = fork(s.MonitorPath, dir, s.Cgroup, []string{"vitrine-monitor", argument}, theirs)
 	if err != nil {
 		syscall.Close(pair[0])
 		return -1, nil, err

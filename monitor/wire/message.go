@@ -65,6 +65,12 @@ const (
 	Recall
 	// Sweep has it close what neither was entrusted nor recalled on this connection.
 	Sweep
+
+	// Spare is the first message on SocketFD of a monitor that is begun before its container:
+	// Body is a Config with the launcher, its PATH and, as Request, an argument that keeps the
+	// place of the request's path. There is no reply: a monitor that cannot do it ends. The
+	// Create follows when there is a container whose directory is as long as the monitor's argument.
+	Spare
 )
 
 // Answers and events.

@@ -114,6 +114,10 @@ func TestMonitorsHaveACgroupOfTheirOwn(t *testing.T) {
 	})
 	p := n.HostPod("elsewhere")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	n.says("vitrine_monitor_spares_ready 1") // it is born there, too
+	if got := cgroupOf(t, n.spareOf()); !in(got, name+"/vitrine-monitors") {
+		t.Errorf("the spare monitor is not below %s:\n%s", name, got)
+	}
 	id, _ := n.run(sandbox, p, "c", "sleep", "1000")
 	if got := cgroupOf(t, n.monitorOf(id)); !in(got, name+"/vitrine-monitors") {
 		t.Errorf("the monitor is not below %s:\n%s", name, got)

@@ -105,6 +105,7 @@ func breathes(rel string) bool {
 		return true // host-local's directory per network with its cursor; addresses are leases
 	}
 	for _, prefix := range []string{
+		"state/spare",                                             // the log of the monitor that waits
 		"state/vitrine.sock", "state/api.sock", "state/otlp.sock", // the daemon's doors
 		"data/traces", "data/history", "data/telemetry", "state/spool", "state/telemetry", // bounded stores
 		"data/seccomp", "state/seccomp", "state/filters", "data/cache", "state/cache", "state/runtime/.cache", // compiled filters; the last are crun's

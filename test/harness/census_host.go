@@ -23,10 +23,51 @@ func takeProcesses(in *Instance) ([]string, error) {
 		return nil, err
 	}
 	items := make([]string, 0, len(pids))
+	spares := 0
 	for _, pid := range pids {
+		switch {
+		case keptSpare(in, pid):
+			spares++
+			continue
+		case begins(pid): // a moment later it is what it will be, and its parent is counted
+			continue
+		}
 		items = append(items, describe(pid))
 	}
+	if spares > 2 {
+		items = append(items, fmt.Sprintf("%d processes of spares, a monitor and its launcher are kept", spares))
+	}
 	return items, nil
+}
+
+// begins reports whether the process is a child of the daemon or of a monitor between its fork
+// and its execve.
+func begins(pid int) bool {
+	const forkNoExec = 0x40 // PF_FORKNOEXEC
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	head, rest, _ := bytes.Cut(raw, []byte(") "))
+	fields := strings.Fields(string(rest)) // from the third one on
+	if len(fields) < 7 || !bytes.HasSuffix(head, []byte("(vitrined")) && !bytes.HasSuffix(head, []byte("(vitrine-monitor")) {
+		return false
+	}
+	flags, _ := strconv.ParseUint(fields[6], 10, 64)
+	return flags&forkNoExec != 0
+}
+
+// keptSpare reports whether the process belongs to the spare monitor that a living daemon
+// keeps or not, as it comes. Without its daemon it is a process like others.
+func keptSpare(in *Instance, pid int) bool {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	program, argument, _ := strings.Cut(string(raw), "\x00")
+	if strings.TrimRight(argument, " \x00") != filepath.Join(in.State(), "spare") {
+		return false
+	}
+	_, parent := stat(pid)
+	if program == "vitrine-launch" {
+		return keptSpare(in, parent)
+	}
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent))
+	return string(comm) == "vitrined\n"
 }
 
 // instancePIDs returns the processes that belong to the instance: those in its

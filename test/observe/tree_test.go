@@ -65,7 +65,7 @@ func checkTree(t *testing.T, n *node, name, traceID, root string) {
 // Each path through the daemon has the steps that testdata draws. A step that is new
 // or gone shows in the difference of that file.
 func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
-	n := start(t, harness.Options{})
+	n := start(t, harness.Options{Config: "[runtime]\nspare_monitors = -1\n"})
 	_, err := n.cri.RemoveImage(n.ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: n.image}})
 	n.must(err)
 	pod := n.Pod("drawn")
@@ -117,6 +117,28 @@ func TestTreeOfEachPathIsAsDrawn(t *testing.T) {
 		}
 		t.Errorf("no trace of the start among %d", len(found.Traces))
 	})
+}
+
+// Where a spare monitor waits, a creation has no beginning of processes in it.
+func TestTreeOfACreationWithASpareIsAsDrawn(t *testing.T) {
+	n := start(t, harness.Options{})
+	eventually(t, "a spare monitor", func() string {
+		if !strings.Contains(harness.Must(n.Metrics())(t), "vitrine_monitor_spares_ready 1") {
+			return "none is ready"
+		}
+		return ""
+	})
+	pod := n.HostPod("spared")
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	_, err := n.cri.Create(n.traced(), sandbox, pod, harness.Container(pod, "c", n.image, "/bin/payload", "wait"))
+	n.must(err)
+	checkTree(t, n, "CreateContainer-spare", n.last, "")
+	for _, s := range harness.Must(n.Trace(n.ctx, n.last))(t).Spans {
+		if s.Name == "lifecycle.create_container" && s.Text("vitrine.create.spare") != "used" {
+			t.Errorf("its span says %q of the spare", s.Text("vitrine.create.spare"))
+		}
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
 }
 
 // What failed is marked in the step that failed, with a class, up to the call.
