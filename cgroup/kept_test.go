@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -177,8 +181,17 @@ func BenchmarkRead(b *testing.B) {
 				if _, err := c.CreatePod(b.Context(), path, Resources{}); err != nil {
 					b.Fatal(err)
 				}
-				defer c.Remove(path)
+				process := exec.Command("/bin/sleep", "600")
+				if err := process.Start(); err != nil {
+					b.Fatal(err)
+				}
+				for _, dir := range c.Dirs(path) {
+					_ = os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(process.Process.Pid)), 0) // not all have it
+				}
+				defer func() { process.Process.Kill(); process.Wait(); c.Remove(path) }()
 				b.ReportAllocs()
+				var before, after unix.Rusage
+				unix.Getrusage(unix.RUSAGE_SELF, &before)
 				for b.Loop() {
 					if _, err := c.Read(path, extent); err != nil {
 						b.Fatal(err)
@@ -187,6 +200,9 @@ func BenchmarkRead(b *testing.B) {
 						c.Forget(path)
 					}
 				}
+				unix.Getrusage(unix.RUSAGE_SELF, &after)
+				used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+				b.ReportMetric(float64(used)/1000/float64(b.N), "cpu-µs/op")
 			})
 		}
 	}

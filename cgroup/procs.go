@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,8 +40,7 @@ func procsBelow(dir string) ([]int, error) {
 		pids = append(pids, own...)
 		return err
 	})
-	slices.Sort(pids)
-	return slices.Compact(pids), err
+	return sorted(pids), err
 }
 
 // procsOf opens the file each time. On v1 one that stays open tells the list of its first
@@ -57,14 +54,7 @@ func procsOf(dir string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pids []int
-	for line := range strings.Lines(text) {
-		// 0 stands for a process of another pid namespace.
-		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
+	return parsePIDs(text, nil), nil
 }
 
 // walk calls fn for dir and then for all cgroups below it. One that goes away

@@ -19,12 +19,9 @@ func readPSI(dir, name string) (*PSI, error) {
 func parsePSI(text string) *PSI {
 	psi := &PSI{}
 	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
+		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		var into *PSILine
-		switch fields[0] {
+		switch kind {
 		case "some":
 			into = &psi.Some
 		case "full":
@@ -32,8 +29,8 @@ func parsePSI(text string) *PSI {
 		default:
 			continue
 		}
-		for _, f := range fields[1:] {
-			key, value, _ := strings.Cut(f, "=")
+		for field := range strings.SplitSeq(rest, " ") {
+			key, value, _ := strings.Cut(field, "=")
 			switch key {
 			case "avg10":
 				into.Avg10, _ = strconv.ParseFloat(value, 64)

@@ -128,7 +128,7 @@ func readPids(f *figures, extent Extent) (*PidsStats, error) {
 			break
 		}
 	}
-	procs, err := procsBelow(f.dir("pids"))
+	procs, err := f.processes()
 	s.Processes = uint64(len(procs))
 	if extent >= Everything {
 		s.FileDescriptors, s.HasFileDescriptors = descriptorsOf(procs)
