@@ -49,7 +49,18 @@ func (c *Cgroups) kill(fsPath string) error {
 // freezeAndKill stops all processes before it kills them: a frozen process does not
 // fork. Without a freezer, or when a process hangs in the kernel and the freeze does
 // not complete, it kills until no process is new.
+//
+// In a cgroup without processes, and without cgroups below from which one could come, there
+// is nobody who could fork, and nothing is frozen: that is how a container's last process
+// usually leaves it.
 func (c *Cgroups) freezeAndKill(main string, freezer freezer) error {
+	below, err := subdirs(main)
+	if err != nil {
+		return err
+	}
+	if own, err := procsOf(main); err != nil || len(own)+len(below) == 0 {
+		return err
+	}
 	frozen := freezer.freeze()
 	defer freezer.thaw()
 	killed := map[int]bool{}

@@ -122,3 +122,40 @@ func TestALongListIsReadToItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// What is frozen stays so: nothing was frozen and thawed for nobody.
+func TestKillOfNobodyLeavesTheFreezerAlone(t *testing.T) {
+	c, parent := open(t)
+	path := parent + "/a"
+	c.makeForTest(t, path, Resources{})
+	if c.Mode() == V2 || c.dir("freezer", path) == "" {
+		t.Skip("cgroup.kill ends processes here, or there is no freezer of v1")
+	}
+	freezer := c.freezerOf(path)
+	if !freezer.freeze() {
+		t.Fatal("an empty cgroup cannot be frozen")
+	}
+	defer freezer.thaw()
+	if err := c.Kill(path); err != nil || !freezer.frozen(freezer.dir) {
+		t.Errorf("%v, frozen %v", err, freezer.frozen(freezer.dir))
+	}
+	freezer.thaw()
+	// One below may have somebody.
+	c.makeForTest(t, path+"/b", Resources{})
+	cmd := exec.Command("/bin/sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	for _, dir := range c.Dirs(path + "/b") {
+		if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Kill(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
+		t.Errorf("%v", err)
+	}
+}
