@@ -378,7 +378,7 @@ func TestOOMVerdictMatrix(t *testing.T) {
 // what is said, whatever the runtime says.
 func TestALimitThatIsTooSmallIsNamed(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime.defaults]\nmin_memory = -1\n"})
-	if !watches(t, n) {
+	if !harness.Must(n.Watches())(t) {
 		t.Skip("this kernel has no BTF or refuses eBPF")
 	}
 	for _, kib := range []int64{256, 1 << 10, 4 << 10} {
