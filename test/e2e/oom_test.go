@@ -378,9 +378,7 @@ func TestOOMVerdictMatrix(t *testing.T) {
 // what is said, whatever the runtime says.
 func TestALimitThatIsTooSmallIsNamed(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime.defaults]\nmin_memory = -1\n"})
-	if !harness.Must(n.Watches())(t) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	for _, kib := range []int64{256, 1 << 10, 4 << 10} {
 		p := n.HostPod("tiny")
 		sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
