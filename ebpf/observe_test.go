@@ -3,6 +3,7 @@ package ebpf_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -53,7 +54,7 @@ func openAt(t *testing.T) (*ebpf.Programs, string) {
 
 func openIn(t *testing.T, dir string) *ebpf.Programs {
 	t.Helper()
-	p, err := ebpf.Open(ebpf.Config{PinDir: dir})
+	p, err := ebpf.Open(ebpf.Config{PinDir: dir, AllEvents: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,12 +472,21 @@ func TestGroupKillIsOfOneLevelToItsLastVictim(t *testing.T) {
 			t.Errorf("%d ended by %v", cmd.Process.Pid, status)
 		}
 	}
+	var first arrival
 	for killed := 0; killed < len(members); {
 		e := next(t, events, ebpf.OOM, id)
 		if e.OOM.Dying {
 			continue
 		}
-		killed++
+		if killed++; killed == 1 {
+			first = e
+		}
+		if s := e.OOM.Scene; s == nil || s.Processes != len(members) || fmt.Sprint(s.Largest) != fmt.Sprint(first.OOM.Scene.Largest) {
+			t.Errorf("%d, %v after the first: another scene: %+v", e.Task.TGID, e.Time-first.Time, s)
+		}
+		if killed == len(members) {
+			t.Logf("the last of %d is marked %v after the first", killed, e.Time-first.Time)
+		}
 		if o := e.OOM; o.Level != ebpf.Container || o.LevelCgroup != id || !o.Group || o.Limit != 160*mib {
 			t.Errorf("%d: usage %d: %+v", e.Task.TGID, o.Usage, o)
 		}

@@ -22,6 +22,9 @@ type Config struct {
 	// Disabled loads nothing and detaches what an earlier life attached: verdicts then
 	// rest on the cgroups' own counters. false loads what the kernel allows.
 	Disabled bool `toml:"disabled"`
+	// AllEvents has Events tell execs, exits and signals, too; false leaves them to Last. It is
+	// no setting: the reader is then woken for each process of each tracked cgroup.
+	AllEvents bool `toml:"-"`
 }
 
 // ErrUnavailable is what Open returns, wrapped with the reason, where nothing can be
@@ -34,6 +37,7 @@ type Programs struct {
 	maps     map[string]*cebpf.Map
 	links    []link.Link
 	outcomes []outcome
+	all      bool // Config.AllEvents
 
 	mu    sync.Mutex // guards the choice of slots
 	slots map[uint32]bool
@@ -48,7 +52,7 @@ const maxContainers = 2048
 // that the kernel refuses are missing afterwards (see Features); if all are, Open fails
 // with ErrUnavailable.
 func Open(config Config) (*Programs, error) {
-	p := &Programs{dir: filepath.Join(config.PinDir, layout), slots: map[uint32]bool{}}
+	p := &Programs{dir: filepath.Join(config.PinDir, layout), slots: map[uint32]bool{}, all: config.AllEvents}
 	if p.resume() {
 		return p, nil
 	}
@@ -117,7 +121,7 @@ func (p *Programs) tellSettings(kernel *btf.Spec) error {
 			signals = true
 		}
 	}
-	if err := p.maps[programsMapSettings].Put(uint32(0), settings(kernel, signals)); err != nil {
+	if err := p.maps[programsMapSettings].Put(uint32(0), settings(kernel, signals, p.all)); err != nil {
 		return fmt.Errorf("write settings of the programs: %w", err)
 	}
 	return nil

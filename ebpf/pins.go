@@ -17,7 +17,7 @@ import (
 // version of the daemon:
 //
 //	PinDir/                 a bpffs
-//	  v6/
+//	  v7/
 //	    containers          cgroup id → struct container
 //	    last                struct last_key → struct record
 //	    scenes              struct last_key → struct scene
@@ -29,9 +29,9 @@ import (
 //	    listeners           struct listener → cgroup id
 //	    link-<tracepoint>   keeps the program attached
 //	    built-<hash>        all of these are of this build; see resume
-const layout = "v6"
+const layout = "v7"
 
-// scratch and site are nobody's memory from one event to the next.
+// scratch is nobody's memory from one event to the next, and site that of one kill.
 var pinned = []string{programsMapContainers, programsMapLast, programsMapEvents, programsMapLost, programsMapSettings, programsMapKilled, programsMapLastKill, programsMapRanOut, programsMapScratch, programsMapScenes, programsMapSite,
 	programsMapDenials, programsMapDenialUses, programsMapDenied, programsMapStarts, programsMapListeners}
 

@@ -93,6 +93,16 @@ func play(part []string) {
 		child.Env = append(os.Environ(), "PLAY="+strings.Join(part[1:], " "))
 		child.Run()
 		os.Exit(7)
+	case "orphan": // of a parent that ends at once: the rest is played by the child
+		child := exec.Command("/proc/self/exe")
+		child.Env = append(os.Environ(), "PLAY=bereft "+strings.Join(part[1:], " "), fmt.Sprint("PLAY_PARENT=", os.Getpid()))
+		check(child.Start())
+		os.Exit(0)
+	case "bereft":
+		for os.Getenv("PLAY_PARENT") == strconv.Itoa(os.Getppid()) {
+			time.Sleep(time.Millisecond)
+		}
+		play(part[1:])
 	case "kill":
 		check(unix.Kill(number(), unix.SIGKILL))
 	case "abort":

@@ -75,6 +75,7 @@ const (
 	programsFlagFLAG_GROUP   programsFlag = 16
 	programsFlagFLAG_KERNEL  programsFlag = 32
 	programsFlagFLAG_HANDLED programsFlag = 64
+	programsFlagFLAG_ENTERED programsFlag = 128
 )
 
 type programsKill struct {
@@ -204,6 +205,7 @@ type programsSetting struct {
 	Signals uint32
 	Cpus    uint32
 	Stats   [7]uint32
+	All     uint32
 }
 
 type programsSignal struct {

@@ -66,7 +66,8 @@ func (p *Programs) Last(cgroup uint64) (Last, error) {
 // struct record, bpf/records.h). It belongs to p.
 func (p *Programs) LastFD() int { return p.maps[programsMapLast].FD() }
 
-// Events calls handle for each record, in the order of the kernel, until ctx ends. One
+// Events calls handle for each record but those that Config.AllEvents is about, in the
+// order of the kernel, until ctx ends. One
 // reader at a time: a record goes to one of them. What happened while nobody read waits,
 // as long as the ring has room. handle must be quick: while it runs, the ring fills.
 func (p *Programs) Events(ctx context.Context, handle func(Record)) error {

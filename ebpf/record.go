@@ -79,8 +79,13 @@ type OOMKill struct {
 	Trigger                    Task
 	// TriggerOutside: the triggering task is not below the level, so the level is a guess.
 	TriggerOutside bool
-	// Group: the level asks for its processes to be killed together.
+	// Group: the victim's cgroup, or one above it up to the level that ran out, asks for its
+	// processes to be killed together.
 	Group bool
+	// Entered: the victim came from outside, as PID 1 and the processes of exec sessions do,
+	// and not by a fork inside. It is not known in a container that shares the host's pid
+	// namespace, where it is false.
+	Entered bool
 	// Dying: the victim was ending already; it was not the OOM killer who ended it.
 	Dying bool
 	// Kills counts the container's kills so far, this one included.
@@ -163,7 +168,7 @@ func oomKill(d programsOom, has func(programsFlag) bool) *OOMKill {
 		Swap: has(programsFlagFLAG_SWAP), SwapLimit: d.SwapLimit * page, SwapUsage: d.SwapUsage * page,
 		Anon: d.Anon * page, File: d.File * page, Shmem: d.Shmem * page, Swapped: d.Swapped * page,
 		ScoreAdj: int(d.ScoreAdj), Trigger: task(d.Trigger), TriggerOutside: has(programsFlagFLAG_OUTSIDE),
-		Group: has(programsFlagFLAG_GROUP), Dying: has(programsFlagFLAG_DYING), Kills: d.Kills, taken: d.Taken,
+		Group: has(programsFlagFLAG_GROUP), Entered: has(programsFlagFLAG_ENTERED), Dying: has(programsFlagFLAG_DYING), Kills: d.Kills, taken: d.Taken,
 	}
 }
 

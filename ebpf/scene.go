@@ -97,10 +97,13 @@ func (k *OOMKill) see(raw []byte) {
 }
 
 // settings are what the programs have to be told: see struct setting in bpf/records.h.
-func settings(kernel *btf.Spec, signals bool) programsSetting {
+func settings(kernel *btf.Spec, signals, all bool) programsSetting {
 	s := programsSetting{Stats: statPlaces(kernel)}
 	if signals {
 		s.Signals = 1
+	}
+	if all {
+		s.All = 1
 	}
 	if cpus, err := cebpf.PossibleCPU(); err == nil {
 		s.Cpus = uint32(cpus)

@@ -48,6 +48,17 @@ func TestKillOfAnExecsProcessIsToldAsThat(t *testing.T) {
 			t.Errorf("%s: %+v", name, kill)
 		}
 	}
+	// What the kernel saw needs no word of the daemon's, and no waiting for it.
+	seen := killOf(7, 104, sinceBoot(), 0)
+	seen.OOM.Entered = true
+	if kill := m.killed(t, seen); !kill.Exec {
+		t.Error("what came from outside is told as a child")
+	}
+	seen = killOf(7, 105, sinceBoot(), 0)
+	seen.OOM.Entered, seen.Init = true, true
+	if kill := m.killed(t, seen); kill.Exec {
+		t.Error("PID 1 is told as an exec's process")
+	}
 	exec.end()
 	ended := sinceBoot()
 	if kill := m.killed(t, killOf(7, 100, during+1, 0)); !kill.Exec {
@@ -70,6 +81,12 @@ func TestKillWaitsUntilTheExecsProcessIsKnown(t *testing.T) {
 	m.takeKill(t.Context(), killOf(7, 100, sinceBoot(), 1))
 	if n := len(events.events); n != 0 {
 		t.Fatalf("%d events before it is known whose the process is", n)
+	}
+	seen := killOf(7, 99, sinceBoot(), 1)
+	seen.OOM.Entered = true
+	m.takeKill(t.Context(), seen) // what the kernel saw needs no word of the daemon's
+	if e := <-events.Events(); !e.Kill.Exec || e.Kill.Victim.PID != 99 {
+		t.Errorf("%+v", e.Kill)
 	}
 	exec.is(100)
 	m.work.Wait()

@@ -216,7 +216,7 @@ func (m *Manager) takeKill(ctx context.Context, r oom.Record) {
 	for _, e := range m.index.allContainers() {
 		if c := e.value.Load(); c.Evidence.Cgroup == r.Cgroup && c.State != pod.Creating {
 			ctx := telemetry.WithTraceparent(ctx, c.Traceparent)
-			if opened := m.execs.opening(c.ID, r.Time); opened != nil { // what the kernel tells next must not wait
+			if opened := m.execs.opening(c.ID, r.Time); opened != nil && !entered(r) { // what the kernel tells next must not wait
 				m.background(func(daemon context.Context) { opened(daemon); m.addKill(ctx, e, r) })
 			} else {
 				m.addKill(ctx, e, r)
@@ -234,7 +234,7 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 	if !counts {
 		return
 	}
-	kill.Exec = m.execs.had(c.ID, kill.Victim.PID, kill.SinceBoot)
+	kill.Exec = entered(r) || m.execs.had(c.ID, kill.Victim.PID, kill.SinceBoot)
 	if kill.Scene != nil {
 		for i, p := range kill.Scene.Largest {
 			if o := m.within(p.Cgroup); o != nil {
@@ -270,6 +270,11 @@ func (m *Manager) addKill(ctx context.Context, e *containerEntry, r oom.Record) 
 		return
 	}
 }
+
+// entered says that the kernel saw the victim as the process of an exec session, however
+// that was begun: by which daemon, runtime or person. Otherwise the daemon's own word
+// counts, which is all there is in a container that shares the host's pid namespace.
+func entered(r oom.Record) bool { return r.OOM != nil && r.OOM.Entered && !r.Init }
 
 func (m *Manager) publishKill(c pod.Container, kill pod.OOMKill) {
 	m.publish(pod.Event{Kind: pod.ContainerOOM, Container: &c, From: c.State, To: c.State, Kill: &kill})

@@ -155,7 +155,7 @@ func killedMessage(r Result, kill *ebpf.Record) string {
 		s += fmt.Sprintf(" with its swap, of which it may have %s, used up", size(kill.OOM.SwapLimit))
 	}
 	if kill.OOM.Group {
-		s += ", and the limit's processes are killed together"
+		s += ", and its cgroup's processes are killed together"
 	}
 	if r.Trigger.TGID != r.Victim.TGID && r.Trigger.Comm != "" {
 		s += fmt.Sprintf("; %q (pid %d) asked for more", r.Trigger.Comm, r.Trigger.TGID)

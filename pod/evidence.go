@@ -63,8 +63,9 @@ type OOMKill struct {
 	Victim    Culprit       `json:"victim"`
 	// Init: the victim was the container's PID 1.
 	Init bool `json:"init,omitempty"`
-	// Exec: the victim was the process that an exec started, not a child of it. It is not
-	// known of one that a daemon did not see the beginning of.
+	// Exec: the victim was the process that an exec started, not a child of it. In a container
+	// that shares the host's pid namespace it is not known of one whose beginning this daemon
+	// did not see.
 	Exec bool `json:"exec,omitempty"`
 	// Trigger is who asked for the memory that was not there.
 	Trigger Culprit `json:"trigger"`
@@ -80,7 +81,8 @@ type OOMKill struct {
 	Shmem    uint64 `json:"shmem,omitempty"`
 	Swapped  uint64 `json:"swapped,omitempty"`
 	ScoreAdj int    `json:"scoreAdj,omitempty"`
-	// Group: the level's processes are killed together.
+	// Group: the processes of the victim's cgroup, or of one above it up to the level, are
+	// killed together (memory.oom.group).
 	Group bool `json:"group,omitempty"`
 	// Likely: the level is the likely one, not a proven one.
 	Likely bool `json:"likely,omitempty"`

@@ -115,6 +115,9 @@ struct mem_cgroup___old {
  * counted before the kill, and by no other group than the one that ran out. */
 #define MEMCG_OOM 3
 
+/* include/uapi/linux/oom.h: such a process is never killed, not with its group either. */
+#define OOM_SCORE_ADJ_MIN (-1000)
+
 /* Since Linux 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). */
 struct percpu_counter {
 	__s64 count;

@@ -22,7 +22,7 @@ int BPF_PROG(process_exec, struct task_struct *t, int old_pid, struct linux_binp
 		remember(r);
 		began(r, t);
 	}
-	emit(r);
+	emit_all(r);
 	return 0;
 }
 
@@ -52,6 +52,6 @@ int BPF_PROG(process_exit, struct task_struct *t)
 		r->exit.status = BPF_CORE_READ(t, group_leader, exit_code);
 	describe(&r->exit.parent, BPF_CORE_READ(t, real_parent));
 	remember(r);
-	emit(r);
+	emit_all(r);
 	return 0;
 }

@@ -42,9 +42,7 @@ __noinline int below(__u64 address, __u64 id)
 /* describe_level notes what a level has and may have. */
 static __always_inline void describe_level(struct record *r, struct mem_cgroup *m, __u32 level)
 {
-	r->flags &= ~FLAG_SWAP & ~FLAG_GROUP;
-	if (BPF_CORE_READ(m, oom_group))
-		r->flags |= FLAG_GROUP;
+	r->flags &= ~FLAG_SWAP;
 	r->oom.level = level;
 	r->oom.level_cgroup = css_id(&m->css);
 	r->oom.usage = BPF_CORE_READ(m, memory.usage.counter);
@@ -169,11 +167,6 @@ __noinline int step(struct search *s, struct record *r)
 	return 0;
 }
 
-/* The victims of a group kill are marked one after the other, and the later ones when the
- * first may have given back what they had. One kill takes no longer than this, in ns,
- * from one mark to the next. */
-#define NEXT_MARK 5000000000ULL
-
 /* which finds the level that ran out: the first ancestor that is full and has the
  * task that asked for memory below it; else the highest that is marked by the kill; else
  * that of the same kill's victim before; else the first that has run out since a kill
@@ -224,6 +217,18 @@ static __always_inline void tell_kill(struct site *here, struct record *r)
 		count_lost(r->kind);
 }
 
+/* entered says whether a process is in a container by no fork inside it: its parent is neither
+ * there nor in its pid namespace. An orphan's is the first process of its namespace, and a
+ * container that shares the host's has none of its own, so that nothing is said there. */
+static __always_inline bool entered(struct task_struct *t, __u64 id)
+{
+	struct task_struct *leader = BPF_CORE_READ(t, group_leader), *parent = BPF_CORE_READ(leader, real_parent);
+
+	if (BPF_CORE_READ(parent, thread_pid, level) >= BPF_CORE_READ(leader, thread_pid, level))
+		return 0;
+	return !below((__u64)memory_css(parent), id);
+}
+
 static __always_inline int victim(struct task_struct *t, bool dying)
 {
 	struct cgroup_subsys_state *css = memory_css(t);
@@ -247,6 +252,8 @@ static __always_inline int victim(struct task_struct *t, bool dying)
 	else
 		__sync_fetch_and_add(&c->oom_kills, 1);
 	r->oom.kills = c->oom_kills;
+	if (entered(t, id))
+		r->flags |= FLAG_ENTERED;
 	r->oom.score_adj = BPF_CORE_READ(t, signal, oom_score_adj);
 	here = bpf_map_lookup_elem(&site, &zero);
 	if (!here)

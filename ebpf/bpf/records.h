@@ -27,12 +27,15 @@ enum flag {
 	FLAG_SWAP = 4,
 	/* OOM: the triggering task is not below the level that ran out. */
 	FLAG_OUTSIDE = 8,
-	/* OOM: the level asks for group kills. */
+	/* OOM: the victim's group asks for group kills: all of it is killed. */
 	FLAG_GROUP = 16,
 	/* Signal: sent by the kernel, not by a process. */
 	FLAG_KERNEL = 32,
 	/* Signal: the target has a handler for it. */
 	FLAG_HANDLED = 64,
+	/* OOM: the victim came into the container from outside, as PID 1 and the processes of
+	 * exec sessions do, and not by a fork inside it. */
+	FLAG_ENTERED = 128,
 };
 
 /* How the level that ran out lies to the container's own cgroup. */
@@ -196,6 +199,8 @@ struct setting {
 	__u32 cpus;
 	/* The place of each stat in memcg_vmstats.state, plus one; all 0: not known. */
 	__u32 stats[STATS];
+	/* Execs, exits and signals go through the ring, too. */
+	__u32 all;
 };
 
 /* What the signal program saw last on this CPU: a SIGKILL from the kernel itself. */

@@ -20,14 +20,16 @@
 
 enum { FILE_PAGES, ANON_PAGES, SWAP_ENTRIES, SHMEM_PAGES };
 
-/* One kill's work, per CPU because it is too large for the stack. */
+/* One kill's work. */
 struct walk {
 	/* Addresses: the process looked at, the first one, the level's state (0: the node). */
 	__u64 task, first, css;
 	__u64 mm[LARGEST];
 	__u64 size[LARGEST];
-	/* For whom the scene was taken, to be found again by a group kill's other victims. */
-	__u64 level;
+	/* For whom the scene was taken, to be found again by a group kill's other victims: see
+	 * same_kill. */
+	__u64 level, group, ooms;
+	__u64 asker_began, marked;
 	__u32 asker;
 	__u32 cpus;
 	/* From a per-CPU pointer to each CPU's own. */
@@ -39,8 +41,10 @@ struct site {
 	struct kill kill;
 };
 
+/* The kernel kills for want of memory one at a time (oom_lock, mm/oom_kill.c), so there is
+ * one on the node, wherever the thread runs that goes through a group. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct site);
@@ -60,10 +64,10 @@ struct {
 __noinline __u64 cpu_offset(__u32 cpu)
 {
 	__u64 here = 0, array = 0, base = 0;
-	void *map = &site, *value;
+	void *map = &scratch, *value;
 	__u32 zero = 0;
 
-	value = bpf_map_lookup_percpu_elem(&site, &zero, cpu);
+	value = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
 	if (!value)
 		return 0;
 	bpf_probe_read_kernel(&here, sizeof(here), &value);
@@ -311,17 +315,73 @@ static __always_inline void stats(struct scene *s, struct mem_cgroup *m, struct 
 	s->flags |= SCENE_STATS;
 }
 
+/* grouped finds the group that dies with a victim: the highest up to the level that ran out,
+ * or to the root if none did, that asks for it (mem_cgroup_get_oom_group, mm/memcontrol.c). */
+__noinline __u64 grouped(__u64 address, __u64 level)
+{
+	struct cgroup_subsys_state *css = (struct cgroup_subsys_state *)address;
+	__u64 group = 0;
+	int i;
+
+	for (i = 0; i < DEPTH; i++) {
+		if (!css)
+			break;
+		if (BPF_CORE_READ((struct mem_cgroup *)css, oom_group))
+			group = (__u64)css;
+		if ((__u64)css == level)
+			break;
+		css = BPF_CORE_READ(css, parent);
+	}
+	return group;
+}
+
+/* ooms is how often a level has run out, which is counted before each kill and by no other. */
+static __always_inline __u64 ooms(__u64 level)
+{
+	struct mem_cgroup *m = (struct mem_cgroup *)level;
+
+	if (!level || !bpf_core_field_exists(m->memory_events_local))
+		return 0;
+	return BPF_CORE_READ(m, memory_events_local[MEMCG_OOM].counter);
+}
+
+/* The victims of a group kill are marked one after the other, and the later ones when the
+ * first may have given back what they had. Where nothing else tells, one kill takes no longer
+ * than this, in ns, from one mark to the next. */
+#define NEXT_MARK 5000000000ULL
+
+/* same_kill says whether the thread that asks for memory still goes through the group for
+ * which the scene was taken, however long that takes: a slow console is written to between two
+ * marks. Who is in the group dies with it, and asks for no other kill; who is not has asked again
+ * if the level has run out again, and another may have asked meanwhile, so that the time decides. */
+static __always_inline bool same_kill(struct walk *w, struct record *r, __u64 level, __u64 group, struct task_struct *asker)
+{
+	if (!group || w->group != group || w->level != level || w->asker != r->oom.trigger.pid ||
+	    w->asker_began != BPF_CORE_READ(asker, start_boottime))
+		return 0;
+	if (BPF_CORE_READ(asker, signal, oom_score_adj) != OOM_SCORE_ADJ_MIN && under((__u64)memory_css(asker), group))
+		return 1;
+	if (level && w->ooms && w->ooms == ooms(level))
+		return 1;
+	return r->time - w->marked < NEXT_MARK;
+}
+
 /* take takes the scene of a kill. css is the victim's, level the one that ran out; both are
  * addresses. A group kill is one scene, taken with its first victim. */
 static __always_inline void take(struct site *here, struct record *r, __u64 css, __u64 level)
 {
+	struct task_struct *asker = (struct task_struct *)bpf_get_current_task();
 	struct walk *w = &here->walk;
 	struct scene *s = &here->kill.scene;
 	struct setting *places;
-	bool same = r->flags & FLAG_GROUP && w->level == level && w->asker == r->oom.trigger.pid && r->time - s->taken < 100000000ULL;
+	__u64 group = grouped(css, level);
+	bool same = same_kill(w, r, level, group, asker);
 	__u32 zero = 0;
 	int i;
 
+	if (group)
+		r->flags |= FLAG_GROUP;
+	w->marked = r->time;
 	if (!same)
 		__builtin_memset(s, 0, sizeof(*s));
 	levels(s, css); /* the victim's own, and before anything changes */
@@ -331,8 +391,11 @@ static __always_inline void take(struct site *here, struct record *r, __u64 css,
 	__builtin_memset(w->size, 0, sizeof(w->size));
 	s->taken = r->time;
 	w->level = w->css = level;
+	w->group = group;
+	w->ooms = ooms(level);
 	w->asker = r->oom.trigger.pid;
-	w->first = (__u64)BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
+	w->asker_began = BPF_CORE_READ(asker, start_boottime);
+	w->first = (__u64)BPF_CORE_READ(asker, group_leader);
 	w->task = w->first;
 	for (i = 0; i < STRETCHES; i++)
 		if (stretch(w, s))

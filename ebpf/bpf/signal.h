@@ -76,6 +76,6 @@ int BPF_PROG(signal_generate, int sig, struct kernel_siginfo *info, struct task_
 		return 0;
 	}
 	remember(r);
-	emit(r);
+	emit_all(r);
 	return 0;
 }
