@@ -46,7 +46,7 @@ func main() {
 	var o options
 	flag.Func("peer", "CRI `socket` of a runtime to compare with, \"containerd\" to start the installed one, or \"conmon\" for monitors alone; may be repeated", func(s string) error { o.peers = append(o.peers, s); return nil })
 	telemetry := flag.Bool("telemetry", false, "compare pod starts with telemetry off, on, and with a collector that is absent, ill or silent, or those of them that --only names; nothing else")
-	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale and watch only when named")
+	only := flag.String("only", "", "comma-separated parts: floor,pods,exec,logs,density,pull,steps; scale, watch and programs only when named")
 	flag.StringVar(&o.json, "json", "", "`file` for the figures as JSON")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns of each part; ratios are taken per turn")
 	flag.IntVar(&o.pods, "pods", 30, "pod cycles per turn and cell")
@@ -88,6 +88,7 @@ var parts = []part{
 	{"steps", measureSteps},
 	{"scale", measureScale},
 	{"watch", measureWatch},
+	{"programs", measurePrograms},
 }
 
 func bench(ctx context.Context, o options) (err error) {
@@ -116,7 +117,7 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	for _, p := range parts {
-		if !want(p.name) || (p.name == "scale" || p.name == "watch") && len(o.only) == 0 {
+		if !want(p.name) || slices.Contains([]string{"scale", "watch", "programs"}, p.name) && len(o.only) == 0 {
 			continue
 		}
 		for round := range o.rounds {
@@ -175,7 +176,7 @@ func openTargets(ctx context.Context, o options, hub *harness.Hub) (targets []*t
 		return nil, closeAll, errors.Join(err, watched.close())
 	}
 	closeOwn := func() error { return errors.Join(d.Close(), watched.close()) }
-	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, plugins: watched, trace: d.Trace, restart: d.Restart, close: closeOwn})
+	targets = append(targets, &target{name: "vitrine", Instance: d.Instance, plugins: watched, trace: d.Trace, restart: d.Restart, observe: observer(d), close: closeOwn})
 	if err := onTmpfs(d.State()); err != nil {
 		return targets, closeAll, err
 	}

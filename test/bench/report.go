@@ -110,7 +110,11 @@ func (r *report) print(w io.Writer, targets []*target) {
 		last = f.Metric
 		ratio := ""
 		if f.Ratio != 0 {
-			ratio = fmt.Sprintf("%.2f [%.2f %.2f]", f.Ratio, f.RatioMin, f.RatioMax)
+			format := "%.2f [%.2f %.2f]"
+			if f.Target == unobserved { // of which half a percent counts
+				format = "%.4f [%.4f %.4f]"
+			}
+			ratio = fmt.Sprintf(format, f.Ratio, f.RatioMin, f.RatioMax)
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s %s\t%s\t%d\t%s\n", metric, f.Target, short(f.Median), f.Unit, short(f.P90), f.N, ratio)
 	}
@@ -149,7 +153,7 @@ func names(targets []*target) []string {
 	for _, t := range targets {
 		list = append(list, t.name)
 	}
-	return append(list, conmonName, kernel, unwatched)
+	return append(list, conmonName, kernel, unwatched, unobserved)
 }
 
 func kernelRelease() string {

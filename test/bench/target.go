@@ -38,6 +38,9 @@ type target struct {
 	trace func(context.Context, string) (*waterfall.Trace, error)
 	// restart kills a daemon of ours and waits until the next one answers; nil for peers.
 	restart func(context.Context) (time.Duration, error)
+	// observe starts a daemon of ours anew with its always attached programs, or without;
+	// nil for peers.
+	observe func(ctx context.Context, on bool) error
 }
 
 func openPeer(ctx context.Context, socket string) (*target, error) {
