@@ -43,8 +43,8 @@ type Config struct {
 	// clamped to what the daemon may set.
 	MonitorOOMScoreAdj int `toml:"monitor_oom_score_adj"`
 	// MonitorCgroup is whose accounts and limits monitors are under, in a cgroup
-	// "vitrine-monitors" below it: "pod" is each pod's own, anything else a slice or a
-	// path in cgroupfs. Launchers and what they need count there too; the OOM killer
+	// "vitrine-monitors" below it: "pod" is each pod's own, anything else a slice or an
+	// absolute path in cgroupfs. Launchers and what they need count there too; the OOM killer
 	// leaves monitors alone as far as MonitorOOMScoreAdj says. Empty: the daemon's.
 	MonitorCgroup string `toml:"monitor_cgroup"`
 	// SpareMonitors is how many monitors, each with a launcher, are begun before a container
