@@ -31,56 +31,71 @@ var errNoFilter = fmt.Errorf("what the kernel makes of its seccomp profile is no
 // waiting at the same fifo, with the same state on disk. On an error nothing is left but
 // the cgroup, and libcontainer makes the container as ever, or says why it cannot:
 // docs/decisions/0115.
-func (j *job) bear(container *libcontainer.Container, process *specs.Process, profile string) (pid int, err error) {
-	config := container.Config()
-	facts, err := j.facts(container, profile)
-	if err != nil {
+func (j *job) bear(container *libcontainer.Container, process *specs.Process, facts enter.Facts, unknown error) (pid int, err error) {
+	if unknown != nil {
 		return 0, unusual("exec sessions need it, too")
-	}
-	var filter enter.Filter
-	if facts.Filter != "" {
-		if filter, err = enter.ReadFilter(facts.Filter); errors.Is(err, os.ErrNotExist) {
-			return 0, errNoFilter
-		} else if err != nil {
-			return 0, err
-		}
-	}
-	state, err := container.State()
-	if err != nil {
-		return 0, err
-	}
-	plan, err := ordinary(&config, state.CgroupPaths, facts)
-	if err != nil {
-		return 0, err
 	}
 	if umask() != 0o022 {
 		return 0, unusual("a launcher with a umask")
 	}
-	group, err := manager.New(config.Cgroups)
+	config := container.Config()
+	state, err := container.State()
 	if err != nil {
 		return 0, err
 	}
-	plan.Wait = config.Cgroups.Systemd // a scope is made around a process
-	if plan.Wait {
-		plan.Cgroups, plan.Unified = nil, ""
-	}
-	raw, err := enter.NewInit(plan, filter, process)
+	group, err := manager.NewWithPaths(config.Cgroups, state.CgroupPaths)
 	if err != nil {
 		return 0, err
 	}
-	b := &birth{job: j, state: state, group: group, config: &config, wait: plan.Wait}
-	if !b.wait {
-		// The directories are made and made ready for processes; the init comes by itself.
-		if err := group.Apply(-1); err != nil {
-			return 0, fmt.Errorf("make cgroup: %w", err)
-		}
+	// A scope is made around a process, which waits for it.
+	b := &birth{job: j, state: state, group: group, config: &config, wait: config.Cgroups.Systemd}
+	made := b.makeCgroup()
+	plan, err := b.plan(process, facts)
+	if e := <-made; err == nil && e != nil {
+		err = fmt.Errorf("make cgroup: %w", e)
+	}
+	if err != nil {
+		return 0, err
 	}
 	j.line.end("birth.plan")
-	if err := b.run(raw); err != nil {
+	if err := b.run(plan); err != nil {
 		j.line.end("birth.declined")
 		return 0, errors.Join(err, b.undo())
 	}
 	return b.pid, nil
+}
+
+// makeCgroup makes the directories and makes them ready for processes, beside the plan; the init
+// comes by itself. Libcontainer finds them made if it has to take over.
+func (b *birth) makeCgroup() <-chan error {
+	made := make(chan error, 1)
+	if b.wait {
+		made <- nil
+		return made
+	}
+	go func() { made <- b.group.Apply(-1) }() // bear receives it
+	return made
+}
+
+// plan compiles what vitrine-enter is to do.
+func (b *birth) plan(process *specs.Process, facts enter.Facts) ([]byte, error) {
+	var filter enter.Filter
+	var err error
+	if facts.Filter != "" {
+		if filter, err = enter.ReadFilter(facts.Filter); errors.Is(err, os.ErrNotExist) {
+			return nil, errNoFilter
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	plan, err := ordinary(b.config, b.state.CgroupPaths, facts)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Wait = b.wait; plan.Wait {
+		plan.Cgroups, plan.Unified = nil, ""
+	}
+	return enter.NewInit(plan, filter, process)
 }
 
 func umask() int {

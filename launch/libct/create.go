@@ -52,12 +52,12 @@ func (j *job) create() (pid int, err error) {
 	j.timeHooks(config.Hooks, "libct.ready", configs.Poststart)
 	wait := j.watchHooks(process, config.Hooks[configs.CreateContainer])
 	defer wait()
-	facts := j.tellFacts(container, profile)
-	defer facts()
+	facts, unknown := j.facts(container, profile)
+	defer j.tellFacts(facts, unknown)()
 	j.line.end("libct.config")
 
 	if j.request.Enterer != "" {
-		if pid, err := j.bear(container, spec.Process, profile); err == nil {
+		if pid, err := j.bear(container, spec.Process, facts, unknown); err == nil {
 			j.way = launch.WayEnter
 			return pid, nil
 		} else {

@@ -26,11 +26,10 @@ import (
 )
 
 // tellFacts writes what an exec session needs to know of the container, if it needs no
-// libcontainer, beside the container's start. profile is offerFilter's name of its seccomp
-// profile. The returned function waits for the end; an error costs exec sessions time.
-func (j *job) tellFacts(container *libcontainer.Container, profile string) (wait func()) {
-	facts, err := j.facts(container, profile)
-	if err != nil {
+// libcontainer, beside the container's start. The returned function waits for the end; an
+// error costs exec sessions time.
+func (j *job) tellFacts(facts enter.Facts, unknown error) (wait func()) {
+	if unknown != nil {
 		return func() {}
 	}
 	done := make(chan struct{})
@@ -41,7 +40,8 @@ func (j *job) tellFacts(container *libcontainer.Container, profile string) (wait
 	return func() { <-done }
 }
 
-// facts are those of a container that may not have been started.
+// facts are those of a container that may not have been started. Profile is offerFilter's
+// name of its seccomp profile.
 func (j *job) facts(container *libcontainer.Container, profile string) (f enter.Facts, err error) {
 	config := container.Config()
 	if !entersPlainly(&config) || config.Seccomp != nil && (j.request.Filters == "" || profile == "") {
