@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -103,35 +101,10 @@ func observer(d *harness.Daemon) func(context.Context, bool) error {
 		if err := errors.Join(d.Stop(), d.Start(ctx)); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-			attached, err := observes(d) // it waits for the programs, and is refused meanwhile
-			if err == nil && attached == on {
-				return nil
-			}
-			if time.Now().After(deadline) {
-				return fmt.Errorf("the programs are attached: %v within a minute, want %v: %w", attached, on, err)
-			}
+		attached, err := d.Watches()
+		if err == nil && attached != on {
+			err = fmt.Errorf("the programs are attached: %v, want %v", attached, on)
 		}
+		return err
 	}
-}
-
-// observes says whether the daemon has its programs attached.
-func observes(d *harness.Daemon) (bool, error) {
-	answer, err := d.Get("/v1/check")
-	if err != nil {
-		return false, err
-	}
-	var features []struct {
-		Feature string
-		OK      bool
-	}
-	if err := json.Unmarshal([]byte(answer), &features); err != nil {
-		return false, err
-	}
-	for _, f := range features {
-		if f.Feature == "eBPF OOM kills" && f.OK {
-			return true, nil
-		}
-	}
-	return false, nil
 }
