@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +16,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// monitorProcess is a process of the monitor's program.
+// monitorProcess is a process of the monitor's program, or the first one of a pod.
 type monitorProcess struct {
 	pid  int
 	args []string
@@ -38,7 +37,9 @@ func monitorProcesses() (found []monitorProcess) {
 		if err != nil {
 			continue
 		}
-		if args := strings.Split(strings.TrimRight(string(raw), "\x00"), "\x00"); strings.HasSuffix(args[0], "vitrine-monitor") {
+		args := strings.Split(strings.TrimRight(string(raw), "\x00"), "\x00")
+		// Before 0185 pods' inits were monitors by name, too.
+		if strings.HasSuffix(args[0], "vitrine-monitor") || args[0] == "vitrine-pod" {
 			found = append(found, monitorProcess{pid, args})
 		}
 	}
@@ -89,24 +90,25 @@ func endProcess(ctx context.Context, pid int, bound time.Duration) error {
 	}
 }
 
-// startSandboxInit starts the process that holds a shared pid namespace: the
-// monitor binary in its role as a minimal init. It is nobody's child for long: it
-// outlives the daemon.
+// startSandboxInit starts the process that holds a shared pid namespace. It outlives the
+// daemon. A pod's own user namespace owns the pid namespace, or no container could mount
+// its /proc.
 func (m *Manager) startSandboxInit(ctx context.Context, sb *pod.Sandbox) error {
-	cmd := exec.Command(m.config.MonitorPath, "pause", m.store.SandboxDir(sb.ID)) // the path names it for recovery
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
-	cmd.Dir = "/"
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start pod init: %w", err)
+	if m.enterer == nil {
+		return fmt.Errorf("start pod init: %w: %s is needed", pod.ErrUnavailable, m.enterPath())
 	}
-	go cmd.Wait() // reaps it, if this daemon lives that long
-	start, err := processStart(cmd.Process.Pid)
+	ns := sb.Namespaces
+	joined := slices.DeleteFunc([]string{ns.User, ns.Net, ns.IPC, ns.UTS}, func(path string) bool { return path == "" })
+	pid, err := m.enterer.Hold(m.store.SandboxDir(sb.ID), ns.User != "", joined) // the directory names it for recovery
 	if err != nil {
-		cmd.Process.Kill()
 		return fmt.Errorf("start pod init: %w", err)
 	}
-	sb.Init = pod.Process{PID: cmd.Process.Pid, StartTime: start}
-	sb.Namespaces.PID = fmt.Sprintf("/proc/%d/ns/pid", cmd.Process.Pid)
+	start, err := processStart(pid)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start pod init: %w", err), endProcess(ctx, pid, killBound))
+	}
+	sb.Init = pod.Process{PID: pid, StartTime: start}
+	sb.Namespaces.PID = fmt.Sprintf("/proc/%d/ns/pid", pid)
 	if e, err := m.index.sandbox(string(sb.ID)); err == nil {
 		// On record at once: recovery of an interrupted creation must find it.
 		_, err = m.putSandbox(e, pod.Creating, func(next *pod.Sandbox) { next.Init, next.Namespaces = sb.Init, sb.Namespaces })

@@ -38,9 +38,6 @@ func (m *Manager) RunSandbox(ctx context.Context, config *runtime.PodSandboxConf
 	if userNamespace(sb) != nil && !m.features(handler).UserNamespaces {
 		return "", fmt.Errorf("%w: runtime handler %q has no user namespaces on this host", pod.ErrUnsupported, handler)
 	}
-	if userNamespace(sb) != nil && sharesPID(sb) {
-		return "", fmt.Errorf("%w: a pod with its own user namespace cannot share a process namespace: that one belongs to the host's, and /proc could not be mounted", pod.ErrUnsupported)
-	}
 	x := m.index
 	x.mu.Lock()
 	if f := x.sandboxFlights[sb.Key()]; f != nil {

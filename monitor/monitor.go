@@ -25,14 +25,11 @@ const idleAfter = 250
 // some whose signals do not interrupt the loop, in milliseconds.
 const reapEvery = 1000
 
-// Main runs a monitor on the socket that the daemon left it, or the pause process, and
-// returns the process's exit code.
+// Main runs a monitor on the socket that the daemon left it, and returns the process's
+// exit code.
 // version names the build, for people.
 func Main(version string) int {
 	args := arguments()
-	if syscall.Getpid() == 1 || len(args) > 1 && args[1] == "pause" {
-		return pause()
-	}
 	build = version
 	m := &self
 	m.prime()

@@ -1,6 +1,6 @@
 /*
  * vitrine-enter PLAN starts one process in a running container and ends; vitrine-enter alone
- * makes a container's init, birth.h. It does what
+ * makes a container's init, birth.h, and with more arguments a pod's, pod.h. It does what
  * libcontainer's init does for an exec session, for the containers and processes that need
  * nothing else, without two starts of the Go runtime. Package launch/enter describes the
  * plan and says when there is one. See docs/decisions/0100-exec-without-libcontainer.md.
@@ -511,6 +511,8 @@ static void default_signals(void)
 	sys_rt_sigprocmask(none);
 }
 
+#include "pod.h"
+
 /* A container that is frozen would freeze its new process. */
 static void check_thawed(void)
 {
@@ -657,6 +659,8 @@ void __attribute__((noreturn, used)) enter(u64 *stack)
 			decline("plan", EINVAL);
 		bear(began);
 	}
+	if (stack[0] > 2)
+		hold(stack[0], (char **)&stack[1]);
 	if (stack[0] != 2)
 		decline("plan", EINVAL);
 	read_plan(check("plan", sys_openat(AT_FDCWD, (char *)stack[2], O_RDONLY | O_CLOEXEC)));

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -139,45 +138,4 @@ func TestDescriptorsDoNotGrow(t *testing.T) {
 	}
 	// What the first use still had to close may have been counted.
 	b.eventually("no more descriptors than before", func() bool { return count() <= before })
-}
-
-func TestPauseReapsAndEndsOnSIGTERM(t *testing.T) {
-	// The shell leaves an orphan to the pause process, as its parent in the namespace.
-	pause := exec.Command(monitorPath, "pause")
-	pause.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
-	if err := pause.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer pause.Process.Kill()
-	pid := pause.Process.Pid
-	for range 400 { // until it ignores SIGCHLD
-		if raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); strings.Contains(string(raw), "SigIgn:\t0000000000010000") {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	if out, err := exec.Command("nsenter", "-t", strconv.Itoa(pid), "-p", "sh", "-c", "(sleep 0.05 & sleep 0.05 & exit 0)").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	time.Sleep(200 * time.Millisecond)
-	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if strings.TrimSpace(string(raw)) != "" {
-		t.Errorf("not reaped: %s", raw)
-	}
-	before := switches(t, pid)
-	time.Sleep(time.Second)
-	if n := switches(t, pid) - before; n > 1 {
-		t.Errorf("%d context switches in an idle second", n)
-	}
-	t.Logf("private dirty %d kB", field(t, pid, "smaps_rollup", "Private_Dirty"))
-	if err := pause.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- pause.Wait() }()
-	select {
-	case <-ended:
-	case <-time.After(5 * time.Second):
-		t.Error("SIGTERM did not end it")
-	}
 }

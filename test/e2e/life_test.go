@@ -104,7 +104,7 @@ func TestNamespacesAreSharedAsAsked(t *testing.T) {
 		id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, first))(t)
 		waitLog(t, pod, first, "up")
 		out := harness.Must(n.cri.Exec(n.ctx, id, 10, "/bin/sh", "-c", "ps; cat /proc/1/comm"))(t)
-		if text := string(out.Stdout); !strings.Contains(text, "sleep 2000") || !strings.Contains(text, "vitrine-monitor") {
+		if text := string(out.Stdout); !strings.Contains(text, "sleep 2000") || !strings.Contains(text, "vitrine-pod") {
 			t.Errorf("the sibling and the pod's init are not seen:\n%s", text)
 		}
 		n.must(n.cri.RemovePod(n.ctx, sandbox))
@@ -273,8 +273,7 @@ func TestPodInItsOwnUserNamespaceIsNobodyOnTheHost(t *testing.T) {
 		return
 	}
 	for cause, change := range map[string]func(*runtime.NamespaceOption){
-		"process namespace": func(o *runtime.NamespaceOption) { o.Pid = runtime.NamespaceMode_POD },
-		"map id 0":          func(o *runtime.NamespaceOption) { o.UsernsOptions.Uids[0].ContainerId = 1 },
+		"map id 0": func(o *runtime.NamespaceOption) { o.UsernsOptions.Uids[0].ContainerId = 1 },
 	} {
 		bad := proto.CloneOf(pod)
 		change(bad.Linux.SecurityContext.NamespaceOptions)
