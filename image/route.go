@@ -22,6 +22,7 @@ type route struct {
 	endpoint  string     // host:port of the last request
 	transport string
 	asked     time.Time       // when the last request was begun
+	token     string          // that it brought
 	registry  bool            // it speaks the registry's protocol
 	auth      *telemetry.Span // open from a request for a token to the request that it is for
 	over      bool
@@ -45,7 +46,7 @@ func (r *route) begin(hostPort string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.auth.End(nil) // what follows a request for a token is what the token is for
-	r.auth, r.endpoint, r.asked, r.registry = nil, hostPort, time.Now(), false
+	r.auth, r.endpoint, r.asked, r.registry, r.token = nil, hostPort, time.Now(), false, ""
 }
 
 func (r *route) connected(info httptrace.GotConnInfo) {
@@ -61,9 +62,14 @@ func (r *route) connected(info httptrace.GotConnInfo) {
 	r.transport = transport
 }
 
-func (r *route) header(key string, _ []string) {
+func (r *route) header(key string, values []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if strings.EqualFold(key, "Authorization") && len(values) == 1 {
+		if token, bearer := strings.CutPrefix(values[0], "Bearer "); bearer {
+			r.token = token
+		}
+	}
 	r.registry = r.registry || strings.EqualFold(key, registryHeader)
 }
 
@@ -74,6 +80,17 @@ func (r *route) sent() {
 	if !r.registry && !r.over && r.auth == nil {
 		_, r.auth = telemetry.StartAt(r.ctx, r.asked, "image.auth", telemetry.KeyImageEndpoint.String(r.endpoint))
 	}
+}
+
+// refused is where the last request went, over what and with which token; without one if it
+// went to no registry or brought none.
+func (r *route) refused() (endpoint, transport, token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.registry {
+		return r.endpoint, r.transport, ""
+	}
+	return r.endpoint, r.transport, r.token
 }
 
 // end tells the step's span where its last request went. err is how the step ended: if a

@@ -32,8 +32,9 @@ const maxLayers = 150
 func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.ImageReference, named reference.Named) (id string, err error) {
 	var src *source
 	if err := p.phased(ctx, "image.manifest", func(ctx context.Context, span *telemetry.Span) (err error) {
-		ctx, route := follow(ctx, p.touch)
-		src, err = openSource(ctx, sys, ref)
+		following, route := follow(ctx, p.touch)
+		src, err = openSource(following, sys, ref)
+		err = p.refusal(ctx, named, route, err)
 		route.end(span, p.fail(err))
 		if err == nil {
 			span.Set(attribute.String("oci.manifest.digest", digest.FromBytes(src.mine).String()), attribute.String("vitrine.image.manifest.media_type", src.mineType))
@@ -55,8 +56,9 @@ func (p *pull) staged(ctx context.Context, sys *types.SystemContext, ref types.I
 	}
 	var layers []layerPlan
 	if err := p.phased(ctx, "image.config", func(ctx context.Context, span *telemetry.Span) (err error) {
-		ctx, route := follow(ctx, p.touch)
-		layers, err = p.plan(ctx, src)
+		following, route := follow(ctx, p.touch)
+		layers, err = p.plan(following, src)
+		err = p.refusal(ctx, named, route, err)
 		route.end(span, p.fail(err))
 		return err
 	}); err != nil {
