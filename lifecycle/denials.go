@@ -93,7 +93,9 @@ func (m *Manager) ledger(ctx context.Context, c pod.Container) (ledger []pod.Den
 			lost += uint64(len(lines) - i)
 			break
 		}
-		ledger = append(ledger, denial.Record(line, now, boot))
+		d := denial.Record(line, now, boot)
+		m.tellApart(c, &d)
+		ledger = append(ledger, d)
 	}
 	return ledger, lost
 }

@@ -145,6 +145,7 @@ func (m *Manager) graceOver(ctx context.Context, e *containerEntry, grace time.D
 			return // another request came first
 		}
 		stop.Grace, stop.KilledAt, stop.Traceparent = grace, time.Now(), cmp.Or(telemetry.Traceparent(ctx), stop.Traceparent)
+		stop.Unheard = signalUnheard(next.Init.PID, stop.Signal)
 		next.Evidence.Stop = &stop
 	})
 	if !errors.Is(err, pod.ErrState) { // it has ended meanwhile

@@ -47,10 +47,16 @@ func End(e Ending) (message string, sender *pod.Sender) {
 		message = fmt.Sprintf("ended by %s: seccomp does not allow the system call %s", name, sender.Syscall)
 	case s.Kernel && s.Number == unix.SIGKILL:
 		sender.From = pod.FromKernel
-		message = fmt.Sprintf("ended by SIGKILL from the kernel while %q (pid %d) ran: its pid namespace ended, or the kernel could not go on with it", s.Sender.Comm, s.Sender.TGID)
+		message = fmt.Sprintf("ended by SIGKILL from the kernel while %q (pid %d) ran: its pid namespace ended, its limit of processor time was reached (ulimit -t), or the kernel could not go on with it", s.Sender.Comm, s.Sender.TGID)
+	case s.Kernel && s.Number == unix.SIGXCPU:
+		sender.From = pod.FromKernel
+		message = fmt.Sprintf("ended by SIGXCPU: %q had used the processor time that it may have (ulimit -t)", sent.Task.Comm)
 	case s.Kernel:
 		sender.From, sender.Address = pod.FromKernel, s.Address
 		message = fmt.Sprintf("ended by %s: a fault at address %#x in %q", name, s.Address, sent.Task.Comm)
+	case s.Number == unix.SIGXFSZ && s.Sender.TGID == sent.Task.TGID: // sent in its name (inode_newsize_ok, fs/attr.c)
+		sender.From = pod.FromKernel
+		message = fmt.Sprintf("ended by SIGXFSZ: %q would have made a file larger than it may (ulimit -f)", sent.Task.Comm)
 	case s.Sender.TGID == sent.Task.TGID:
 		sender.From = pod.FromSelf
 		message = fmt.Sprintf("ended by %s, which it sent to itself", name)
@@ -104,7 +110,20 @@ func stopped(e Ending) string {
 	if e.Stop.Grace <= 0 {
 		return "killed on request, without a grace period" + trace(e.Stop)
 	}
-	return fmt.Sprintf("killed by StopContainer: the grace period of %v after %s expired%s", e.Stop.Grace, e.Stop.Signal, trace(e.Stop))
+	return fmt.Sprintf("killed by StopContainer: the grace period of %v after %s expired%s%s", e.Stop.Grace, e.Stop.Signal, unheard(e.Stop), trace(e.Stop))
+}
+
+// unheard says why the stop signal made no difference; empty if that is not known.
+func unheard(s *pod.Stop) string {
+	switch s.Unheard {
+	case pod.Unhandled:
+		return ", for which PID 1 has no handler (the kernel then drops it)"
+	case pod.Ignored:
+		return ", which PID 1 ignores"
+	case pod.Blocked:
+		return ", which PID 1 blocks"
+	}
+	return ""
 }
 
 // asker is StopContainer if there was a grace period: removals and stops of a whole pod

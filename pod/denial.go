@@ -5,7 +5,8 @@ import "time"
 // Denial is one thing that a container was refused, however often: a line of its
 // ledger as the record keeps it.
 type Denial struct {
-	// Layer is who refused: seccomp, capability, selinux, read-only or permission.
+	// Layer is who refused: seccomp, capability, selinux, read-only, device, apparmor, or
+	// permission when that cannot be told.
 	Layer string `json:"layer"`
 	// Syscall and Capability (without CAP_) are names; empty where there was none.
 	Syscall    string `json:"syscall,omitempty"`

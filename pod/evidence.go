@@ -140,9 +140,20 @@ type Stop struct {
 	Grace  time.Duration `json:"grace"`
 	// KilledAt is when SIGKILL was sent because Grace was over; zero if it was not.
 	KilledAt time.Time `json:"killedAt,omitzero"`
+	// Unheard says what PID 1 did with Signal when Grace was over: see the constants.
+	// Empty: it has a handler, or that could not be seen.
+	Unheard string `json:"unheard,omitempty"`
 	// Traceparent is the W3C trace context of the request.
 	Traceparent string `json:"traceparent,omitempty"`
 }
+
+// What becomes of a stop signal that does not end PID 1. Unhandled: it has no handler, and
+// the kernel gives a PID 1 no default action (pid_namespaces(7)).
+const (
+	Unhandled = "unhandled"
+	Ignored   = "ignored"
+	Blocked   = "blocked"
+)
 
 // Sender is who sent the signal that ended a container.
 type Sender struct {

@@ -238,10 +238,18 @@ func (t *Telemetry) addLiving(ctx context.Context, e *why.Evidence, about subjec
 			ours[sb.ID], e.Sandbox = true, sb.State.String()
 		}
 	}
+	living := map[string]bool{}
+	defer func() {
+		for i := range e.Containers {
+			w := &e.Containers[i]
+			w.Lost = w.Exit == nil && !w.Gone && !living[w.ID]
+		}
+	}()
 	for _, c := range node.Containers() {
 		if !ours[c.SandboxID] {
 			continue
 		}
+		living[string(c.ID)] = true
 		i := slices.IndexFunc(e.Containers, func(known why.Container) bool { return known.ID == string(c.ID) })
 		if i < 0 {
 			i = len(e.Containers)

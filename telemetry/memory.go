@@ -201,6 +201,7 @@ func (m *memory) countExec(r *record, failed bool, now time.Time) (keep bool) {
 		e.Failed++
 	case code != 0:
 		e.NonZero++
+		e.Code = int32(code)
 	}
 	if e.Streak++; !failed && code == 0 {
 		e.Streak = 0

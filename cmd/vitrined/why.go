@@ -11,12 +11,14 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 	"github.com/vitrine-runtime/vitrine/telemetry/history"
@@ -110,25 +112,56 @@ func gone(ctx context.Context, path string) bool {
 	}
 }
 
-// fullBelow is how much room a file system must have not to count as full, in bytes.
+// fullBelow is how much room a file system must have not to count as full, in bytes; of a
+// small one a twentieth is enough.
 const fullBelow = 1 << 20
 
-// full names the places that a container writes to and that have no room.
-func full(c pod.Container) string {
-	var places []string
-	for _, p := range []struct{ name, path string }{{"its writable layer", c.Rootfs}, {"its log", filepath.Dir(c.LogPath)}} {
-		var st unix.Statfs_t
-		if p.path == "" || p.path == "." || unix.Statfs(p.path, &st) != nil || st.Blocks == 0 {
-			continue
+// maxPlaces bounds the places of one container that are looked at.
+const maxPlaces = 64
+
+// full names the places that a container writes to and that have no room. A file system
+// that does not answer within lookBound keeps the rest from being told.
+func (d *daemon) full(ctx context.Context, c pod.Container) string {
+	places := d.pods.Places(c)
+	found := make(chan string, maxPlaces)
+	go func() { // ends with the calls; nobody waits for one that hangs
+		defer close(found)
+		for _, p := range places[:min(len(places), maxPlaces)] {
+			found <- noRoom(p)
 		}
-		switch free := st.Bavail * uint64(st.Bsize); {
-		case free < fullBelow:
-			places = append(places, fmt.Sprintf("the file system of %s has %d KiB left", p.name, free>>10))
-		case st.Files > 0 && st.Ffree == 0:
-			places = append(places, "the file system of "+p.name+" can hold no more files")
+	}()
+	ctx, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	var lacking []string
+	for {
+		select {
+		case text, more := <-found:
+			if !more {
+				return strings.Join(lacking, ", ")
+			}
+			if text != "" && !slices.Contains(lacking, text) {
+				lacking = append(lacking, text)
+			}
+		case <-ctx.Done():
+			return strings.Join(lacking, ", ")
 		}
 	}
-	return strings.Join(places, ", ")
+}
+
+// noRoom says that a place's file system takes no more bytes, or no more files; empty: it does.
+func noRoom(p lifecycle.Place) string {
+	var st unix.Statfs_t
+	if p.Path == "" || unix.Statfs(p.Path, &st) != nil || st.Blocks == 0 || st.Flags&unix.ST_RDONLY != 0 {
+		return ""
+	}
+	size := st.Blocks * uint64(st.Bsize)
+	switch free := st.Bavail * uint64(st.Bsize); {
+	case free < min(fullBelow, size/20):
+		return fmt.Sprintf("the file system of %s has %d KiB left", p.Name, free>>10)
+	case st.Files > 0 && st.Ffree == 0:
+		return "the file system of " + p.Name + " can hold no more files"
+	}
+	return ""
 }
 
 // frozen says which cgroup a container stands still for; empty when it does not, or has
@@ -170,9 +203,9 @@ func (d *daemon) runDelay(path string) (longest time.Duration) {
 // fill takes what now lacks from what was kept at the exit, when the cgroup was whole.
 func fill(now, kept history.Figures) history.Figures {
 	if now.Periods == 0 && now.CPU == 0 && now.MemoryPeak == 0 {
-		output, full := now.Output, now.Full
+		output, full, refused := now.Output, now.Full, now.Refused
 		now = kept
-		now.Output, now.Full = cmp.Or(output, kept.Output), cmp.Or(full, kept.Full)
+		now.Output, now.Full, now.Refused = cmp.Or(output, kept.Output), cmp.Or(full, kept.Full), cmp.Or(refused, kept.Refused)
 	}
 	now.OOMKills = max(now.OOMKills, kept.OOMKills)
 	now.ThreadFailures = max(now.ThreadFailures, kept.ThreadFailures)
@@ -181,10 +214,11 @@ func fill(now, kept history.Figures) history.Figures {
 
 // figures reads what a container's cgroup has counted and, of one that failed, the end
 // of its log.
-func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
+func (d *daemon) figures(ctx context.Context, c pod.Container) history.Figures {
 	var f history.Figures
 	if x := c.Exit; x != nil && x.Code != 0 {
-		f.Output, f.Full = lastWords(c.LogPath), full(c)
+		f.Output, f.Full = lastWords(c.LogPath), d.full(ctx, c)
+		f.Refused = refusedIn(f.Output, func(path string) string { return d.pods.RefusedDevice(c, path) })
 	}
 	if c.Cgroup == "" {
 		return f
@@ -218,6 +252,34 @@ func (d *daemon) figures(_ context.Context, c pod.Container) history.Figures {
 		f.IOStall = time.Duration(i.PSI.Some.Total)
 	}
 	return f
+}
+
+var (
+	notPermitted = regexp.MustCompile(`(?i)operation not permitted|EPERM`)
+	paths        = regexp.MustCompile(`/[^\s'":,;()]+`)
+)
+
+// maxPaths bounds the paths of last words that are looked at.
+const maxPaths = 8
+
+// refusedIn asks of the paths in last words that tell of something not permitted, the last
+// line first, and returns the first answer.
+func refusedIn(words string, why func(path string) string) string {
+	lines, asked := strings.Split(words, "\n"), 0
+	for _, line := range slices.Backward(lines) {
+		if !notPermitted.MatchString(line) {
+			continue
+		}
+		for _, path := range paths.FindAllString(line, maxPaths) {
+			if asked++; asked > maxPaths {
+				return ""
+			}
+			if text := why(path); text != "" {
+				return text
+			}
+		}
+	}
+	return ""
 }
 
 // maxWords bounds the last words of a container, in bytes.

@@ -149,6 +149,8 @@ type Figures struct {
 	// Full names the places on a disk without room for what the container wrote there: its
 	// writable layer, its log.
 	Full string `json:"full,omitempty"`
+	// Refused names a device in Output that the container was not given, with its reason.
+	Refused string `json:"refused,omitempty"`
 	// Output is the end of what a container that failed wrote, at most 1 KiB.
 	Output string `json:"output,omitempty"`
 }
@@ -162,7 +164,9 @@ type Execs struct {
 	NonZero int `json:"nonZero,omitempty"`
 	// Streak are the last of them one after the other that failed or ended with another
 	// code than 0.
-	Streak   int           `json:"streak,omitempty"`
+	Streak int `json:"streak,omitempty"`
+	// Code is the exit code of the last that ended with another than 0.
+	Code     int32         `json:"code,omitempty"`
 	Timeouts int           `json:"timeouts,omitempty"`
 	Total    time.Duration `json:"total,omitempty"`
 	Longest  time.Duration `json:"longest,omitempty"`

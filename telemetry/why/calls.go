@@ -112,15 +112,21 @@ func (c call) failure(recovered bool) Fact {
 			break
 		}
 		// Of several that failed the one with a word of its own is the cause; the others
-		// were canceled for it.
+		// were canceled for it. What the step did not pass on, it has tried otherwise.
 		slices.SortStableFunc(inner, func(a, b waterfall.Span) int {
+			passed := func(s waterfall.Span) int {
+				if at.Status == "" || strings.Contains(at.Status, s.Status) || strings.Contains(s.Status, at.Status) {
+					return 0
+				}
+				return 1
+			}
 			canceled := func(s waterfall.Span) int {
 				if s.Text("error.type") == "cancel" || strings.Contains(s.Status, "context canceled") {
 					return 1
 				}
 				return 0
 			}
-			return cmp.Or(canceled(a)-canceled(b), cmp.Compare(a.End, b.End))
+			return cmp.Or(canceled(a)-canceled(b), passed(a)-passed(b), cmp.Compare(a.End, b.End))
 		})
 		at = inner[0]
 	}

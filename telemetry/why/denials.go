@@ -12,7 +12,7 @@ import (
 // words say of the same is the same cause.
 var refusals = map[string]string{
 	"seccomp": "seccomp.denied", "capability": "capability.denied", "selinux": "selinux.denied",
-	"read-only": "process.readonly", "permission": "process.denied",
+	"read-only": "process.readonly", "permission": "process.denied", "device": "device.denied", "apparmor": "apparmor.denied",
 }
 
 // fileAccess are the capabilities that the kernel asks for when a file's mode does not

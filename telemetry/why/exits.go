@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,10 +30,17 @@ func exits(e *Evidence) []Fact {
 			f.Weight *= 0.5
 			f.Text += fmt.Sprintf(" (attempt %d)", c.Attempt)
 		}
+		out, ok := c.lastWords()
+		if ok && f.Cause == "exit.code" && out.Cause == f.Cause {
+			f.sentence = fmt.Sprintf("%s; it wrote last: %q", f.Text, out.quoted)
+		}
 		facts = append(facts, f)
 		facts = append(facts, c.flight(f)...)
-		if out, ok := c.lastWords(); ok {
-			facts = append(facts, out)
+		if ok {
+			facts = append(facts, out.Fact)
+		}
+		if again, ok := c.restarted(e); ok {
+			facts = append(facts, again)
 		}
 	}
 	return facts
@@ -133,6 +141,8 @@ func (c Container) end(grace time.Duration, alike int) Fact {
 		return fact("seccomp.denied", 0.95, "%s was killed by SIGSYS%s: it made a system call that its seccomp profile forbids%s", c.Name, lived, message)
 	case strings.Contains(x.Message, "OOM-killed") || c.Figures.OOMKills > 0:
 		return fact("oom.child", 0.88, "%s ended with %d%s, and %d of its processes were killed by the OOM killer%s", c.Name, x.Code, lived, max(c.Figures.OOMKills, 1), message)
+	case c.Stopped && c.hooked():
+		return fact("stop.hook", 0.3, "%s was stopped%s after a command in it, its preStop hook by all appearance, had not ended in time", c.Name, lived)
 	case c.Stopped && c.probed() > 0:
 		cause := "probe.failed"
 		if c.Figures.Execs.Timeouts > 0 {
@@ -140,21 +150,36 @@ func (c Container) end(grace time.Duration, alike int) Fact {
 		}
 		return fact(cause, 0.3, "%s was stopped%s after %d commands in it, probes among them, had failed", c.Name, lived, c.probed())
 	case signal == syscall.SIGKILL && c.Stopped && grace > 0:
-		return fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed %s later, when the grace period was over%s", c.Name, waterfall.Duration(grace), message)
+		f := fact("stop.killed", 0.5, "%s did not end on its stop signal and was killed %s later, when the grace period was over%s", c.Name, waterfall.Duration(grace), message)
+		if c.Life.Stop != nil && c.Life.Stop.Unheard == pod.Unhandled {
+			f.next = "let PID 1 take the signal: exec the program on the entrypoint's last line, handle the signal in it, or put an init such as tini before it"
+		}
+		return f
 	case c.Stopped && (signal != 0 || x.Code != 0 && x.Code >= 128):
 		return fact("stopped", 0.12, "%s was asked to stop and ended with %d%s", c.Name, x.Code, message)
+	case signal == syscall.SIGKILL && x.Sender != nil && x.Sender.From == pod.FromKernel:
+		return fact("killed.kernel", 0.9, "%s was ended by SIGKILL%s from the kernel itself, after %s of CPU time, and no memory limit was reached%s", c.Name, lived, waterfall.Duration(x.UserTime+x.SystemTime), message)
+	case signal == syscall.SIGBUS && c.Figures.Full != "":
+		return fact("process.disk", 0.9, "%s crashed with SIGBUS%s, as who writes through memory to a file without room does: %s%s", c.Name, lived, c.Figures.Full, message)
 	case signal == syscall.SIGKILL || signal == syscall.SIGTERM || signal == syscall.SIGINT || signal == syscall.SIGHUP || signal == syscall.SIGQUIT:
 		return fact("killed.outside", 0.9, "%s was ended by %s%s that the runtime did not send, and no memory limit was reached%s", c.Name, signalName(signal), lived, message)
+	case limitOf[signal].cause != "":
+		return fact(limitOf[signal].cause, 0.9, "%s was ended by %s%s: %s%s", c.Name, signalName(signal), lived, limitOf[signal].words, message)
 	case signal != 0:
 		core := ""
 		if x.CoreDumped {
 			core = ", with a core dump"
 		}
-		return fact("crash.signal", 0.9, "%s crashed with %s%s%s%s", c.Name, signalName(signal), lived, core, message)
+		f := fact("crash.signal", 0.9, "%s crashed with %s%s%s%s", c.Name, signalName(signal), lived, core, message)
+		f.next = crashes[signal]
+		return f
 	case x.Code == 127:
 		return fact("process.missing", 0.5, "%s exited with 127%s: a shell or the loader did not find a program or a library%s", c.Name, lived, message)
 	case x.Code == 126:
 		return fact("process.denied", 0.5, "%s exited with 126%s: a shell could not execute a program%s", c.Name, lived, message)
+	case limitOf[syscall.Signal(x.Code-128)].cause != "":
+		l := limitOf[syscall.Signal(x.Code-128)]
+		return fact(l.cause, 0.6, "%s exited with %d%s, as a shell does of which a child was ended by %s: %s%s", c.Name, x.Code, lived, signalName(syscall.Signal(x.Code-128)), l.words, message)
 	case x.Code > 128 && signalNames[syscall.Signal(x.Code-128)] != "":
 		return fact("exit.signal", 0.57, "%s exited with %d%s, which is how programs say that %s ended them or a child of theirs%s", c.Name, x.Code, lived, signalNames[syscall.Signal(x.Code-128)], message)
 	case x.Code != 0:
@@ -190,35 +215,115 @@ func signalName(s syscall.Signal) string {
 	return fmt.Sprintf("signal %d", int(s))
 }
 
+// limitOf says which limit the kernel enforces by a signal (setrlimit(2)).
+var limitOf = map[syscall.Signal]struct{ cause, words string }{
+	syscall.SIGXCPU: {"process.cputime", "a process had used the processor time that it may have (ulimit -t)"},
+	syscall.SIGXFSZ: {"process.filesize", "a file would have become larger than it may (ulimit -f)"},
+}
+
+// crashes are next steps by signal, where it says more than that there is a bug.
+var crashes = map[syscall.Signal]string{
+	syscall.SIGILL:  "the program holds an instruction that this node's processor does not have: build it for an older one (-march), or choose the node by its CPU's features",
+	syscall.SIGBUS:  "it touched memory behind which there is nothing: a file that was cut short meanwhile, a full disk or /dev/shm under it, or a failure of the machine's memory (dmesg)",
+	syscall.SIGABRT: "it gave up by itself (abort): read the assertion in its last words",
+	syscall.SIGPIPE: "it wrote to a pipe or connection whose other end had gone, and does not handle that",
+}
+
+// restarted: the container alone was stopped, and runs again in the same pod. Who wants it
+// gone stops the pod.
+func (c Container) restarted(e *Evidence) (Fact, bool) {
+	if !c.Stopped || c.probed() > 0 || c.hooked() {
+		return Fact{}, false
+	}
+	next := slices.IndexFunc(e.Containers, func(other Container) bool { return other.Name == c.Name && other.Attempt == c.Attempt+1 })
+	if next < 0 {
+		return Fact{}, false
+	}
+	alone := false
+	for _, call := range gather(e) {
+		at := time.Unix(0, call.root.Start)
+		switch {
+		case call.method == "StopPodSandbox" && at.After(c.Started) && at.Before(e.Containers[next].Created):
+			return Fact{}, false
+		case call.method == "StopContainer" && call.container == c.Name && at.After(c.Started) && !at.After(c.Finished):
+			alone = true
+		}
+	}
+	return Fact{Time: c.Finished, Source: "exit", Container: c.Name, Cause: "stop.restarted", Weight: 0.65,
+		Text: fmt.Sprintf("%s was stopped by StopContainer after %s and started again as attempt %d, while its pod went on: kubelet does that when a liveness or startup probe fails, or when the container's specification was changed", c.Name, waterfall.Duration(c.Finished.Sub(c.Started)), c.Attempt+1)}, alone
+}
+
+// hooked: one command alone was run in the container, did not end in time, and the stop
+// followed: so a preStop hook looks, and hardly a probe.
+func (c Container) hooked() bool {
+	x, stop := c.Figures.Execs, c.Life.Stop
+	if x.Count != 1 || x.Timeouts != 1 || stop == nil {
+		return false
+	}
+	between := stop.At.Sub(x.Last)
+	return between > -time.Second && between < soon
+}
+
+// words are what a container wrote last.
+type words struct {
+	Fact
+	quoted string
+}
+
+var (
+	// complaint is a line that says of something that it went wrong, in words of its own.
+	complaint = regexp.MustCompile(`(?i)\b(fatal|error|panic|exception|fail(ed|ure|s)?|cannot|can't|could not|unable|invalid|missing|required|undefined|unknown|no)\b|(Error|Exception)\b`)
+	// goesOn is a line of a program that has not given up yet.
+	goesOn = regexp.MustCompile(`(?i)\b(retrying|will retry|retry in|(try|trying) again|reconnecting|backing off|next attempt)\b`)
+)
+
 // lastWords looks for a cause in what a container wrote before it ended by itself
-// with an error.
-func (c Container) lastWords() (Fact, bool) {
+// with an error. The last line that complains decides; before one that fits no class, only
+// what began the end counts: a panic.
+func (c Container) lastWords() (words, bool) {
 	text := strings.TrimSpace(c.Figures.Output)
 	if text == "" || c.Exit.Code == 0 || c.Exit.Reason == "StartError" {
-		return Fact{}, false
+		return words{}, false
 	}
 	lines := strings.Split(text, "\n")
 	last := strings.TrimSpace(lines[len(lines)-1])
-	f := Fact{Time: c.Finished.Add(-time.Microsecond), Source: "log", Container: c.Name, Cause: "exit.code", Weight: 0.2,
-		Text: fmt.Sprintf("the last words of %s: %q", c.Name, last)}
+	f := words{Fact{Time: c.Finished.Add(-time.Microsecond), Source: "log", Container: c.Name, Cause: "exit.code", Weight: 0.2}, last}
 	if c.Exit.Signal != 0 {
+		f.Text = fmt.Sprintf("the last words of %s: %q", c.Name, last)
 		return f, c.Exit.Signal == int(syscall.SIGABRT)
 	}
+	complained := false
 	for i := len(lines) - 1; i >= 0; i-- {
 		line := strings.TrimSpace(lines[i])
+		if goesOn.MatchString(line) && i < len(lines)-1 {
+			continue
+		}
 		for _, class := range classes {
-			if class.class == "invalid" || class.class == "digest" || !class.pattern.MatchString(line) {
+			if class.class == "invalid" || class.class == "digest" || complained && class.class != "panic" || !class.pattern.MatchString(line) {
 				continue
 			}
 			f.Cause, f.Weight = "process."+class.class, 0.65
+			if complained { // the panic's own words stand after its trace
+				line = f.quoted
+			}
+			f.quoted = line
 			f.Text = fmt.Sprintf("%s wrote: %q", c.Name, line)
 			f.sentence = fmt.Sprintf("%s exited with %d: %s; it wrote %q", c.Name, c.Exit.Code, class.words, line)
+			if class.class == "denied" && c.Figures.Refused != "" {
+				f.Cause, f.Weight = "device.denied", 0.75
+				f.sentence = fmt.Sprintf("%s exited with %d; it wrote %q; %s", c.Name, c.Exit.Code, line, c.Figures.Refused)
+				f.Text += "; " + c.Figures.Refused
+			}
 			if class.class == "disk" && c.Figures.Full != "" {
 				f.Text += "; " + c.Figures.Full
 				f.sentence += "; " + c.Figures.Full
 			}
 			return f, true
 		}
+		if !complained && complaint.MatchString(line) {
+			complained, f.quoted = true, line
+		}
 	}
+	f.Text = fmt.Sprintf("the last words of %s: %q", c.Name, f.quoted)
 	return f, true
 }

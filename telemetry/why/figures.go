@@ -49,7 +49,7 @@ const floodBytes = 16 << 20
 // life is how long a container has run, or ran.
 func (c Container) life(now time.Time) time.Duration {
 	switch {
-	case c.Started.IsZero():
+	case c.Started.IsZero(), c.Lost:
 		return 0
 	case c.Exit != nil:
 		return c.Finished.Sub(c.Started)
@@ -85,7 +85,7 @@ const manyZombies = 16
 func processes(e *Evidence) []Fact {
 	var facts []Fact
 	for _, c := range e.Containers {
-		if c.State != pod.Running && c.State != pod.Stopping {
+		if c.Lost || c.State != pod.Running && c.State != pod.Stopping {
 			continue
 		}
 		add := func(cause string, weight float64, format string, args ...any) {
@@ -113,10 +113,28 @@ func processes(e *Evidence) []Fact {
 			add("log.missing", 0.55, "the log of %s is gone: somebody removed %s, and what the container writes goes into a file without a name", c.Name, c.LogPath)
 		}
 		if c.Monitor == "T" && !pipe {
-			add("log.blocked", 0.5, "the monitor of %s is stopped (state T): nobody reads its output", c.Name)
+			weight := 0.6
+			if c.State == pod.Stopping { // which nobody but the monitor sees through
+				weight = 0.9
+			}
+			add("monitor.stopped", weight, "the monitor of %s is stopped (state T): nobody reads the container's output, ends it or sees its end", c.Name)
 		}
 	}
 	return facts
+}
+
+// codeOf says of a command's exit code what it stands for, with a comma before it; empty
+// where it stands for nothing but that the command said no.
+func codeOf(code int32) string {
+	switch code {
+	case 126:
+		return ", with 126: what shall be run may not be executed"
+	case 127:
+		return ", with 127: what shall be run is not in the image, or calls something that is not"
+	case 137:
+		return ", with 137: SIGKILL ended it, as the OOM killer does"
+	}
+	return ""
 }
 
 // commands reads what was run in containers, exec probes among it.
@@ -130,6 +148,9 @@ func commands(e *Evidence) []Fact {
 		f := Fact{Time: x.Last, Source: "exec", Container: c.Name}
 		mean := x.Total / time.Duration(x.Count)
 		switch {
+		case c.hooked():
+			f.Cause, f.Weight = "stop.hook", 0.6
+			f.Text = fmt.Sprintf("the only command that was run in %s, right before its stop, did not end within %s; a preStop hook looks like this", c.Name, waterfall.Duration(x.Longest))
 		case x.Timeouts > 0:
 			f.Cause, f.Weight = "probe.timeout", 0.55+0.1*min(1, float64(x.Timeouts)/5)
 			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, did not end in time; the longest took %s", x.Timeouts, x.Count, c.Name, waterfall.Duration(x.Longest))
@@ -138,7 +159,7 @@ func commands(e *Evidence) []Fact {
 			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, could not be run", x.Failed, x.Count, c.Name)
 		case x.Streak > 0:
 			f.Cause, f.Weight = "probe.failed", 0.3+0.2*min(1, float64(x.Streak)/3)
-			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, ended with another code than 0, the last %d of them one after the other", x.NonZero, x.Count, c.Name, x.Streak)
+			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, ended with another code than 0, the last %d of them one after the other%s", x.NonZero, x.Count, c.Name, x.Streak, codeOf(x.Code))
 		case x.NonZero*2 >= x.Count:
 			f.Cause, f.Weight = "probe.failed", 0.2
 			f.Text = fmt.Sprintf("%d of %d commands in %s, probes among them, ended with another code than 0; the last did not", x.NonZero, x.Count, c.Name)

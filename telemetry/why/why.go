@@ -65,8 +65,10 @@ type Container struct {
 	Created, Started, Finished time.Time
 	// Stopped: a stop had been asked for when it ended.
 	Stopped bool
-	// Gone: it was removed.
+	// Gone: it was removed. Lost: it was not, and is not there any more either, as after a
+	// boot of the node; how it ended is on no record.
 	Gone    bool
+	Lost    bool
 	Exit    *pod.Exit
 	Figures history.Figures
 	// Process is the state letter of PID 1 (proc(5)), Wait the kernel function it
@@ -161,19 +163,41 @@ func Judge(e Evidence) Verdict {
 }
 
 // standstill are causes for which a program comes too late with everything else.
-var standstill = []string{"cpu.throttled", "cpu.pressure", "memory.pressure", "io.pressure", "process.frozen", "process.stopped", "process.stuck", "log.blocked"}
+var standstill = []string{"cpu.throttled", "cpu.pressure", "memory.pressure", "io.pressure", "process.frozen", "process.stopped", "process.stuck", "log.blocked", "monitor.stopped"}
+
+// unmoved are causes for which a container does not end either.
+var unmoved = []string{"process.frozen", "process.stopped", "process.stuck", "monitor.stopped", "stop.killed", "stop.hook"}
+
+// ended is the weight from which on an end wants an explanation.
+const ended = 0.45
 
 // explained takes weight from what follows from something else: that the probes of a
-// container fail which stands still most of its time is no cause beside that.
+// container fail which stands still most of its time is no cause beside that, and that a
+// stop takes long of one that does not end.
 func explained(facts []Fact) []Fact {
+	// A call that took its time and succeeded is not why something ended that was begun by it.
+	if slices.ContainsFunc(facts, func(f Fact) bool { return f.Source == "exit" && f.Weight >= ended }) {
+		for i, f := range facts {
+			if f.Source == "trace" && strings.HasSuffix(f.Cause, ".slow") {
+				facts[i].Weight = min(f.Weight, ended*0.75)
+			}
+		}
+	}
 	for _, stall := range facts {
-		if stall.Weight < 0.5 || !slices.Contains(standstill, stall.Cause) {
-			continue
+		var follows []string
+		if stall.Weight >= 0.5 && slices.Contains(standstill, stall.Cause) {
+			follows = append(follows, "probe.")
+		}
+		if slices.Contains(unmoved, stall.Cause) {
+			follows = append(follows, "stop.slow", "stop.hanging")
 		}
 		for i, f := range facts {
-			if f.Container == stall.Container && strings.HasPrefix(f.Cause, "probe.") && f.Weight > stall.Weight/2 {
+			late := slices.ContainsFunc(follows, func(prefix string) bool { return strings.HasPrefix(f.Cause, prefix) })
+			if late && f.Container == stall.Container && f.Weight > stall.Weight/2 {
 				facts[i].Weight = stall.Weight / 2
-				facts[i].Text += "; it stood still meanwhile"
+				if strings.HasPrefix(f.Cause, "probe.") {
+					facts[i].Text += "; it stood still meanwhile"
+				}
 			}
 		}
 	}
@@ -276,7 +300,10 @@ func state(e *Evidence) string {
 
 func (c Container) state(now time.Time) string {
 	text := fmt.Sprintf("%s is %s", c.Name, c.State)
-	if c.State == pod.Running && !c.Started.IsZero() {
+	switch {
+	case c.Lost:
+		text = fmt.Sprintf("%s was %s when it was last seen, and is not there any more", c.Name, c.State)
+	case c.State == pod.Running && !c.Started.IsZero():
 		text += " for " + waterfall.Duration(now.Sub(c.Started))
 	}
 	if x := c.Exit; x != nil {

@@ -265,6 +265,47 @@ var cases = []struct {
 		running(func(c *why.Container) { c.LogBytes, c.LogDropped = 4<<20, 1<<20 })}}},
 	{"a pipe that nobody reads", "log.blocked", why.Evidence{Containers: []why.Container{
 		running(func(c *why.Container) { c.Process, c.Wait, c.Monitor = "S", "anon_pipe_write", "T" })}}},
+	{"a container that a boot took away", "node.rebooted", why.Evidence{Containers: []why.Container{running(func(c *why.Container) { c.Lost, c.Process, c.Wait = true, "D", "io" })},
+		Lives: []why.Life{{Time: at(-1000), Boot: "a"}, {Time: at(2000), Boot: "b"}}}},
+	{"a monitor that is stopped sees no end", "monitor.stopped", why.Evidence{
+		Traces:     []*waterfall.Trace{trace(step("1", "", "StopContainer", 0, 30_000, unfinished, with("k8s.container.name", "app")))},
+		Containers: []why.Container{running(func(c *why.Container) { c.State, c.Monitor = pod.Stopping, "T" })}}},
+	{"a preStop hook that does not end", "stop.hook", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 0, Reason: "Completed"}, func(c *why.Container) {
+			c.Stopped, c.Life.Stop = true, &pod.Stop{At: at(3000), Signal: "SIGTERM", Grace: 2 * time.Second}
+			c.Figures.Execs = history.Execs{Count: 1, Failed: 1, Streak: 1, Timeouts: 1, Longest: 2 * time.Second, Last: at(2990)}
+		})}}},
+	{"stopped alone, and started again", "stop.restarted", why.Evidence{
+		Traces: []*waterfall.Trace{trace(step("1", "", "StopContainer", 5000, 5200, with("k8s.container.name", "app")))},
+		Containers: []why.Container{ended(pod.Exit{Code: 0, Reason: "Completed"}, func(c *why.Container) { c.Stopped = true }),
+			running(func(c *why.Container) { c.Attempt, c.Created = 1, at(6000) })}}},
+	{"stopped with its pod, and made again", "none", why.Evidence{
+		Traces: []*waterfall.Trace{trace(step("1", "", "StopContainer", 5000, 5200, with("k8s.container.name", "app"))), trace(step("1", "", "StopPodSandbox", 5300, 5400))},
+		Containers: []why.Container{ended(pod.Exit{Code: 0, Reason: "Completed"}, func(c *why.Container) { c.Stopped = true }),
+			running(func(c *why.Container) { c.Attempt, c.Created = 1, at(6000) })}}},
+	{"a child above the limit of file sizes", "process.filesize", why.Evidence{Containers: []why.Container{ended(pod.Exit{Code: 153, Reason: "Error"})}}},
+	{"the kernel's own SIGKILL", "killed.kernel", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 137, Signal: 9, Reason: "Error", UserTime: time.Second, Sender: &pod.Sender{From: pod.FromKernel}})}}},
+	{"a retry is no reason", "exit.code", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "db: connection refused, trying again\nconnected\nconfig: no key 'port'"
+		})}}},
+	{"a retry that is the last word is one", "process.tcp", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "db: connection refused, trying again"
+		})}}},
+	{"a panic before words of its own", "process.panic", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output = "Traceback (most recent call last):\n  File \"app.py\", line 1\nKeyError: 'DATABASE_URL'"
+		})}}},
+	{"a device that the pod was not given", "device.denied", why.Evidence{Containers: []why.Container{
+		ended(pod.Exit{Code: 1, Reason: "Error"}, func(c *why.Container) {
+			c.Figures.Output, c.Figures.Refused = "open /dev/kvm: operation not permitted", "/dev/kvm: the device c 10:232 is none that the container was given"
+		})}}},
+	{"what was tried otherwise is no cause", "image.unsupported", why.Evidence{Traces: []*waterfall.Trace{trace(
+		step("1", "", "PullImage", 0, 90, failed("cannot read it: unsupported operation on artifact", "")),
+		step("2", "1", "image.config", 10, 20, failed("not covered by the first way", "")),
+		step("3", "1", "image.copy", 30, 80, failed("unsupported operation on artifact", "other")))}}},
 }
 
 func TestVerdicts(t *testing.T) {

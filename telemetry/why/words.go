@@ -82,6 +82,9 @@ var things = []struct {
 	{"log", regexp.MustCompile(`(?i)\blog path\b|log_path|monitor\.log|\.log: `)},
 }
 
+// opensLog is an error of opening a container's log; what is opened is a name, and no word.
+var opensLog = regexp.MustCompile(`(^|: )open \S+\.log: `)
+
 // names are what a message is about: quoted texts and paths say nothing of where it lies.
 var names = regexp.MustCompile(`"[^"]*"|(^|\s)/\S+`)
 
@@ -95,9 +98,17 @@ var classes = []struct {
 	{"exhausted", regexp.MustCompile(`(?i)(clone|unshare|namespaces?\b).*no space left on device`), "the node allows no more namespaces"},
 	{"watches", regexp.MustCompile(`(?i)inotify|fsnotify|file watch(er|es)|too many watches|upper limit on .*watches`), "no more files may be watched"},
 	{"redirect", regexp.MustCompile(`(?i)stopped after \d+ redirects|too many redirects|redirected you too many times`), "it is redirected in a circle"},
+	{"proxy", regexp.MustCompile(`(?i)proxyconnect|proxy authentication required|\bsocks connect\b`), "the proxy on the way does not serve it"},
+	{"platform", regexp.MustCompile(`(?i)no image of the index is for this machine|no matching manifest for|no image found in (manifest list|image index)`), "it is not there for this machine's architecture"},
+	{"malformed", regexp.MustCompile(`(?i)unexpected end of JSON input|no FSLayers in manifest`), "what came is not in the form that it should have"},
 	{"page", regexp.MustCompile(`(?i)text/html|<!doctype html|<html\b|invalid character '<' looking for`), "a web page answers where something else should"},
-	{"clock", regexp.MustCompile(`(?i)not yet valid: current time \S+ is before|token is not (yet )?valid|token used before|issued in the future|clock skew`), "two clocks do not agree"},
+	{"clock", regexp.MustCompile(`(?i)not yet valid: current time \S+ is before|token is not (yet )?valid|not valid (yet|before)\b|token used before|issued in the future|clock skew|'s clock is \S+ (behind|ahead of) `), "two clocks do not agree"},
 	{"disk", regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|input/output error`), "the disk is full or broken"},
+	{"filesize", regexp.MustCompile(`(?i)file too large|file size limit exceeded`), "a file would become larger than it may"},
+	{"memory", regexp.MustCompile(`(?i)OutOfMemoryError|out of memory|\bbad_alloc\b|\bMemoryError\b|cannot allocate memory|JavaScript heap`), "it found no more memory for itself"},
+	{"suid", regexp.MustCompile(`(?i)must be suid|no new privileges. flag|effective uid is not 0|setuid root`), "it wants more privileges than its user may gain"},
+	{"credentials", regexp.MustCompile(`(?i)(authentication|login|auth) failed|access denied for user|(invalid|wrong|incorrect|bad) (user ?name|password|credentials|api key)|password authentication|\b401 unauthorized|NOAUTH|WRONGPASS`), "whoever it asked wants other credentials"},
+	{"noaddress", regexp.MustCompile(`(?i)cannot assign requested address|EADDRNOTAVAIL`), "an address is none of this network's own"},
 	{"format", regexp.MustCompile(`(?i)exec format error`), "the program is for another architecture, or a script without its first line"},
 	{"library", regexp.MustCompile(`(?i)error while loading shared libraries|error loading shared library|cannot open shared object file`), "a shared library is missing from the image"},
 	{"interpreter", regexp.MustCompile(`\(its interpreter .* is missing\)`), "the loader or interpreter that it names is not there"},
@@ -108,11 +119,11 @@ var classes = []struct {
 	{"dns", regexp.MustCompile(`(?i)no such host|server misbehaving|lookup .*: |bad address '|name or service not known|name resolution|could not resolve host|getaddrinfo`), "a name cannot be resolved"},
 	{"address", regexp.MustCompile(`(?i)address already in use|port is already allocated`), "an address is in use already"},
 	{"files", regexp.MustCompile(`(?i)too many open files|no file descriptors available`), "no more files may be open"},
-	{"exhausted", regexp.MustCompile(`(?i)no IP addresses available|range.*(full|exhausted)|resource temporarily unavailable|cannot allocate memory|resource exhausted`), "something has run out"},
+	{"exhausted", regexp.MustCompile(`(?i)no IP addresses available|range.*(full|exhausted)|resource temporarily unavailable|resource exhausted`), "something has run out"},
 	{"tcp", regexp.MustCompile(`(?i)connection refused|connection reset|no route to host|network is unreachable|broken pipe|unexpected EOF`), "the connection fails"},
 	{"timeout", regexp.MustCompile(`(?i)timed out|deadline exceeded|killed after|i/o timeout|timeout`), "it takes longer than it may"},
-	{"unsupported", regexp.MustCompile(`(?i)not served by this version|function not implemented|not supported|not enabled on this host`), "this build or kernel cannot do it"},
-	{"missing", regexp.MustCompile(`(?i)no such file or directory|not found|is in none of|does not exist|unknown|no such|no matching entries|unable to find|is not there|cannot open`), "it is not there"},
+	{"unsupported", regexp.MustCompile(`(?i)not served by this version|function not implemented|not supported|\bunsupported\b|not enabled on this host`), "this build or kernel cannot do it"},
+	{"missing", regexp.MustCompile(`(?i)no such file or directory|not found|is in none of|does not exist|unknown|no such|no matching entries|unable to find|is not there|is not declared|cannot open`), "it is not there"},
 	{"denied", regexp.MustCompile(`(?i)permission denied|operation not permitted|denied|forbidden|unauthorized|not allowed|access control`), "it is not permitted"},
 	{"busy", regexp.MustCompile(`(?i)device or resource busy|already exists|text file busy`), "it is in use or exists already"},
 	{"invalid", regexp.MustCompile(`(?i)invalid|numerical result out of range|is a directory|not a directory|malformed|must `), "the request is wrong"},
@@ -145,6 +156,9 @@ func classify(step, class, text string) (name, words string) {
 			}
 		}
 	}
+	if opensLog.MatchString(text) && !pulling {
+		where = "log"
+	}
 	if said, ok := known[class]; ok && pulling && !precise(text) { // elsewhere the same word is not a registry's
 		return where + "." + class, said
 	}
@@ -160,7 +174,7 @@ func classify(step, class, text string) (name, words string) {
 func precise(text string) bool {
 	for _, c := range classes {
 		switch c.class {
-		case "redirect", "page", "clock":
+		case "redirect", "page", "clock", "proxy", "platform", "malformed":
 			if c.pattern.MatchString(text) {
 				return true
 			}
@@ -173,6 +187,11 @@ func precise(text string) bool {
 var advice = []struct{ cause, next string }{
 	{"image.auth", "check the pull secret: kubectl get pod -o jsonpath={.spec.imagePullSecrets}, that it is for this registry, and that it has not expired"},
 	{"image.clock", "compare the node's clock with the registry's: date, chronyc tracking, curl -I"},
+	{"image.proxy", "check the proxy that the daemon's environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY): that it listens, and lets the registry through"},
+	{"image.platform", "build the image for this architecture too, or keep the pod to nodes that it is built for (nodeSelector kubernetes.io/arch)"},
+	{"image.malformed", "look at what the registry has under this name: skopeo inspect --raw docker://IMAGE; push the image anew"},
+	{"image.unsupported", "it is no image that can be run, but something else that a registry stores (a chart, a signature, a module): check the name"},
+	{"image.invalid", "check the image's name: REGISTRY/PATH:TAG or @DIGEST, the path in lower case"},
 	{"image.page", "look at what answers: curl -i https://REGISTRY/v2/; a proxy, a portal for signing in or a wrong port stands in the registry's place"},
 	{"image.redirect", "look at where the registry, or the proxy before it, sends the request: curl -iL https://REGISTRY/v2/"},
 	{"image.denied", "check that the credentials may read this repository"},
@@ -195,6 +214,20 @@ var advice = []struct{ cause, next string }{
 	{"network.", "read the plugin's own words above; vitrine check shows what this host lacks"},
 	{"hook.", "run the named hook by hand with the container's state on standard input; it delays or stops every container it matches"},
 	{"process.interpreter", "a script's first line must name a program of the image and not end as on Windows (CRLF); a binary needs its dynamic loader in the image"},
+	{"process.invalid", "check command and args: the first word must name a program of the image, not a directory"},
+	{"process.malformed", "look at what it read, a file or an answer: it is cut off, empty or something else"},
+	{"process.filesize", "look for the limit of file sizes (ulimit -f), and for the bound of the file system that is written to"},
+	{"process.memory", "it met a limit of its own or of the address space, not the container's: its heap's size (-Xmx, --max-old-space-size), ulimit -v, the node's overcommit"},
+	{"process.cputime", "look for a limit of processor time (ulimit -t) in the entrypoint; the kernel's log has the rest: dmesg"},
+	{"process.suid", "let it run as the user that it needs from the beginning (runAsUser), or set allowPrivilegeEscalation to true"},
+	{"process.credentials", "check the secret that the program takes its credentials from, and that whoever it asks knows them"},
+	{"process.noaddress", "let it listen on 0.0.0.0 or on the pod's own address (status.podIP); an address of the node or of a Service is none of the pod's"},
+	{"process.clock", "compare the node's clock with the other side's: date, chronyc tracking; a container has the node's clock"},
+	{"process.tls", "check the certificates: those that the image trusts (ca-certificates), and the name and dates of the other side's"},
+	{"process.timeout", "look at whom it waited for: whether that answers from within the pod, and how fast"},
+	{"process.exhausted", "see which of its bounds was met: ulimit -a and the pod's limits, in the words above"},
+	{"process.unsupported", "this node's kernel, or the sandbox around the program, does not have what it asks for: compare with a node where it runs"},
+	{"process.busy", "somebody else has it: another process of the pod, or the attempt before this one"},
 	{"process.watches", "raise fs.inotify.max_user_watches and max_user_instances on the node (in a user namespace user.max_inotify_watches), or watch fewer files"},
 	{"process.files", "raise the limit of open files (ulimit -n), or look for files and connections that are never closed"},
 	{"process.panic", "it is a fault of the program: read the words around this one with vitrine logs"},
@@ -202,6 +235,7 @@ var advice = []struct{ cause, next string }{
 	{"process.tcp", "check that what the program connects to is running, listens, and may be reached from the pod"},
 	{"process.zombies", "let PID 1 wait for its children, or put an init such as tini before it; each of them holds a pid"},
 	{"sysctl.", "only kernel settings of the pod's own namespaces can be set; the others are the node's"},
+	{"device.denied", "ask for the device: a device plugin's resource in the container's limits, or CDI; to be in the file system is not enough"},
 	{"device.", "check that the device exists on this node, and which device plugin or pod asks for it"},
 	{"handler.", "check the RuntimeClass: its handler must be one of runtime.handlers on this node"},
 	{"exit.signal", "find who sent the signal: the program handled it and ended; its own log says what it was doing"},
@@ -212,9 +246,13 @@ var advice = []struct{ cause, next string }{
 	{"process.readonly", "mount an emptyDir where the program writes, or set readOnlyRootFilesystem to false"},
 	{"process.disk", "free space: the node's disk, or the size limit of the volume that is written to"},
 	{"seccomp.missing", "put the profile below the kubelet's seccomp directory on this node, and check what is wrong with it"},
+	{"seccomp.invalid", "the profile must be JSON in the form of the OCI runtime specification (linux.seccomp), with names of system calls and actions that this node knows"},
+	{"capability.invalid", "securityContext.capabilities has the names of capabilities(7), without CAP_"},
 	{"unpack.limit", "the image is larger than this node's bounds on images allow, or made to be; the bounds are in vitrine config"},
 	{"unpack.digest", "the image was built or stored wrong, or is damaged on its way: pull it elsewhere to tell the two apart, then build it anew"},
 	{"exit.restarted", "a program that is done needs a Job, or restartPolicy OnFailure or Never; if it should go on, see why its command returns: kubectl logs"},
+	{"apparmor.unsupported", "this node's kernel runs without AppArmor: take the profile out of the pod's securityContext, or keep the pod to nodes that have it"},
+	{"apparmor.denied", "the kernel's audit log names the rule (dmesg, apparmor=\"DENIED\"): allow it in the profile, or use another profile"},
 	{"apparmor.", "load the profile on this node (apparmor_parser), or take it out of the pod's securityContext; aa-status lists those that are loaded"},
 	{"cgroup.", "check the pod's resources against the node: its CPUs, NUMA nodes and huge pages, and the limits of the cgroup above"},
 	{"userns.", "check the ranges in /etc/subuid and of the kubelet, and user.max_user_namespaces on the node"},
@@ -235,6 +273,11 @@ var advice = []struct{ cause, next string }{
 	{"oom.child", "a worker was killed, not PID 1: raise the limit or lower the number of workers"},
 	{"killed.outside", "find who sent the signal: an operator, a node agent, a script; the runtime and the kernel's OOM killer did not"},
 	{"seccomp.denied", "find the system call in the audit log and allow it in the pod's seccomp profile"},
+	{"killed.kernel", "the kernel's log says more: dmesg; a limit of processor time (ulimit -t) ends programs so, and the end of a shared pid namespace"},
+	{"stop.hook", "make the preStop hook end sooner, or raise terminationGracePeriodSeconds, which it shares with the program"},
+	{"stop.restarted", "kubectl describe pod names the probe that failed (livenessProbe, startupProbe); the program's log says what it did meanwhile"},
+	{"runtime.", "run the handler's program by hand, or look into its own log; runtime.handlers of this node says which it is"},
+	{"monitor.stopped", "somebody stopped it: kill -CONT the container's vitrine-monitor; until then nobody reads the output, stops the container or sees its end"},
 	{"crash.signal", "it is a bug of the program: get a core dump or the last words of its log"},
 	{"stop.killed", "let the program handle its stop signal, or raise terminationGracePeriodSeconds"},
 	{"stop.", "let the program handle its stop signal, or lower terminationGracePeriodSeconds"},

@@ -95,3 +95,30 @@ func TestHostileContainersLedgerIsWhatItTried(t *testing.T) {
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
 }
+
+func TestDeviceThatAPodWasNotGivenIsToldApart(t *testing.T) {
+	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.denials\"]\n"})
+	if !watches(t, n) {
+		t.Skip("this kernel has no BTF or refuses eBPF")
+	}
+	p := n.HostPod("device")
+	p.Annotations = map[string]string{"io.vitrine.denials": "true"}
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
+	c := harness.Container(p, "c", n.image, "/bin/cat", "/dev/kmsg")
+	c.Mounts = []*runtime.Mount{{HostPath: "/dev/kmsg", ContainerPath: "/dev/kmsg"}}
+	id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
+	n.exited(id)
+	var all []api.Denials
+	if err := json.Unmarshal([]byte(harness.Must(n.Get("/v1/denials?pod="+url.QueryEscape(id)))(t)), &all); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 {
+		t.Fatalf("%d ledgers", len(all))
+	}
+	for _, d := range all[0].Denials {
+		if d.Path == "/dev/kmsg" && d.Layer == "device" && d.Error == "EPERM" && strings.Contains(d.What, "c 1:11") {
+			return
+		}
+	}
+	t.Errorf("no denied device in %+v", all[0].Denials)
+}

@@ -23,7 +23,7 @@ var odd = group{
 				Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: "<!DOCTYPE html>\n<title>Sign in</title>\n<p>Welcome to the guest network.\n"}, false)},
 		{name: "registry that redirects in a circle", cause: "image.redirect", evidence: []string{"redirect"},
 			inject: spoiled(fixture.Fault{Method: "GET", Path: "/manifests/", Status: 307, Header: http.Header{"Location": {"?again=1"}}}, false)},
-		{name: "token that the registry does not believe", cause: "image.auth", evidence: []string{"PullImage failed"}, inject: func(w *world) {
+		{name: "token that the registry does not believe yet", cause: "image.clock", evidence: []string{"PullImage failed", "token is not valid yet"}, inject: func(w *world) {
 			image := w.faulty(fixture.Fault{Method: "GET", Path: "/manifests/", Status: 401, Body: `{"errors":[{"code":"UNAUTHORIZED","message":"token is not valid yet"}]}`,
 				Header: http.Header{"Content-Type": {"application/json"}, "Www-Authenticate": {`Bearer realm="http://` + w.proxy.Addr + `/token",service="registry",error="invalid_token"`}}})
 			w.undo = append(w.undo, w.proxy.Inject(fixture.Fault{Path: "/token", Status: 200, Body: `{"token":"aaaaaaaaaaaaaaaa","expires_in":300}`}),

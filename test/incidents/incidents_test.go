@@ -53,9 +53,11 @@ type incident struct {
 
 // group is a daemon with the incidents that it is set up for.
 type group struct {
-	name      string
-	options   func(t *testing.T, dir string) harness.Options
-	before    func(n *node)
+	name    string
+	options func(t *testing.T, dir string) harness.Options
+	before  func(n *node)
+	// host: its pods are on the host's network, of which nothing is asked.
+	host      bool
 	incidents []incident
 }
 
@@ -82,7 +84,7 @@ type world struct {
 type row struct{ incident, cause, sentence, next string }
 
 // corpus is every group.
-var corpus = []group{registry, hostile, programs, configs, figures, limited, smallNet, quietNet, damaged, slowDisk, fullDisk, fullLayer, missingPlugin, odd, lives, restarts}
+var corpus = []group{registry, hostile, programs, configs, figures, limited, smallNet, quietNet, damaged, slowDisk, fullDisk, fullLayer, missingPlugin, odd, lives, registries, proxied, requests, limits, restarts}
 
 func TestEveryIncidentIsNamedWithItsEvidence(t *testing.T) {
 	var rows []row
@@ -120,6 +122,9 @@ func play(t *testing.T, g group) (rows []row) {
 			m.TB = t
 			name := fmt.Sprintf("incident-%d", i)
 			w := &world{node: &m, pod: m.Pod(name)}
+			if g.host {
+				w.pod = m.HostPod(name)
+			}
 			subject := "test/" + name
 			if in.container != "" {
 				subject += "/" + in.container
@@ -303,6 +308,9 @@ var varying = []struct {
 	{regexp.MustCompile(`(lookup [^ :]+)(?: on \S+)?: [^)]*`), "$1: no such host"},
 	{regexp.MustCompile(`\blib[\w-]+\.so[.\d]*`), "LIBRARY"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(e\+\d+)?( ?[KMG]i(B\b)?| B\b)`), "SIZE"},
+	{regexp.MustCompile(`\b\d+h\d+m\d+s (behind|ahead)\b`), "TIME $1"},
+	{regexp.MustCompile(`uninterruptible sleep in \w+`), "uninterruptible sleep in FUNCTION"}, // its name is the kernel's own
+	{regexp.MustCompile(`architecture "\w+", variant "\w*"`), "architecture \"THIS\""},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(µs|ms|s|m\d+s)\b`), "TIME"},
 	{regexp.MustCompile(`less than a second after this`), "TIME after this"},
 	{regexp.MustCompile(`\b\d+ %`), "N %"},

@@ -12,6 +12,9 @@
 //	payload kill PID                     SIGKILL to the process
 //	payload abort                        SIGABRT to itself, with the default action
 //	payload fault [NUMBER TIMES]         reads an address that is not there, with the default action, after system calls
+//	payload bus FILE MIB                 writes so much into the file through memory, with the default action of SIGBUS
+//	payload illegal                      an instruction that no processor has, with the default action
+//	payload vfork                        waits in the kernel for a child that does not execute anything
 //	payload hostile [NUMBER]             forty things and more that a container may not do, once each, and the system call
 //	payload syscall NUMBER [TIMES]       the system call, with zero arguments
 //	payload cost NUMBER TIMES            the system call; says how many nanoseconds of CPU time one took
@@ -63,6 +66,12 @@ func main() {
 		abort()
 	case "fault":
 		fault(number(2, 0), number(3, 0))
+	case "bus":
+		bus(os.Args[2], number(3, 1))
+	case "illegal":
+		illegal()
+	case "vfork":
+		vfork()
 	case "hostile":
 		hostile(number(2, -1))
 	case "syscall":
