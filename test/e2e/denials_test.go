@@ -98,9 +98,7 @@ func TestHostileContainersLedgerIsWhatItTried(t *testing.T) {
 
 func TestDeviceThatAPodWasNotGivenIsToldApart(t *testing.T) {
 	n := start(t, harness.Options{Config: "[runtime]\nannotations = [\"io.vitrine.denials\"]\n"})
-	if !watches(t, n) {
-		t.Skip("this kernel has no BTF or refuses eBPF")
-	}
+	n.NeedWatch(t)
 	p := n.HostPod("device")
 	p.Annotations = map[string]string{"io.vitrine.denials": "true"}
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
