@@ -122,9 +122,10 @@ func belongs(in *Instance, pid int, bin, hostMnt string) bool {
 		return true
 	}
 	// A shell or an editor that a person points at the instance's files is not ours.
-	// A shim is started by ours and named by its handler.
+	// A shim is started by ours and named by its handler; a pod's first process is executed
+	// from memory.
 	exe, err := os.Readlink(dir + "exe")
-	if err != nil || !strings.HasPrefix(exe, bin+"/") && !strings.HasPrefix(filepath.Base(exe), "containerd-shim-") {
+	if err != nil || !strings.HasPrefix(exe, bin+"/") && !strings.HasPrefix(filepath.Base(exe), "containerd-shim-") && !strings.HasPrefix(exe, "/memfd:vitrine-enter") {
 		return false
 	}
 	if names("cmdline") || names("environ") {
