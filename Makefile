@@ -60,7 +60,7 @@ $(BIN)/vitrine-launch: FORCE
 	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp,netgo,osusergo -ldflags '-s -w $(STAMP) -linkmode external -extldflags "-static -Wl,--no-warnings"' -o $@ ./cmd/vitrine-launch
 
 # Freestanding: no C library, 22 KB. The tests build it with the same script.
-$(BIN)/vitrine-enter: cmd/vitrine-enter/enter.c cmd/vitrine-enter/birth.h cmd/vitrine-enter/pod.h cmd/vitrine-enter/sys.h cmd/vitrine-enter/build
+$(BIN)/vitrine-enter: $(wildcard cmd/vitrine-enter/*)
 	@mkdir -p $(BIN)
 	cmd/vitrine-enter/build $@
 
