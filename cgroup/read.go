@@ -28,19 +28,29 @@ func readFile(dir, name string) (string, error) {
 		return "", readError(dir, name, err)
 	}
 	defer unix.Close(fd)
+	text, err := readAll(fd)
+	if err != nil {
+		return "", readError(dir, name, err)
+	}
+	return text, nil
+}
+
+// readAll reads an open file from its beginning. A long list comes a page at a time,
+// whatever room there is. More than maxFile bytes are pod.ErrExhausted.
+func readAll(fd int) (string, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	text := (*buf)[:0]
 	for {
 		if len(text) == cap(text) {
 			if len(text) >= maxFile {
-				return "", fmt.Errorf("read %s/%s: %w: more than %d bytes", dir, name, pod.ErrExhausted, maxFile)
+				return "", fmt.Errorf("%w: more than %d bytes", pod.ErrExhausted, maxFile)
 			}
 			text = append(text, 0)[:len(text)]
 		}
-		n, err := retryEINTR(func() (int, error) { return unix.Read(fd, text[len(text):cap(text)]) })
+		n, err := retryEINTR(func() (int, error) { return unix.Pread(fd, text[len(text):cap(text)], int64(len(text))) })
 		if err != nil {
-			return "", readError(dir, name, err)
+			return "", err
 		}
 		if n == 0 {
 			*buf = text

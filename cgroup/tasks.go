@@ -143,30 +143,13 @@ func (t *tasks) read(pids []int) ([]int, error) {
 	return pids, nil
 }
 
-// readPIDs reads an open cgroup.procs from its beginning. A long list comes a page at a
-// time, whatever room there is.
+// readPIDs appends what an open cgroup.procs lists.
 func readPIDs(fd int, pids []int) ([]int, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	text := (*buf)[:0]
-	for {
-		if len(text) == cap(text) {
-			if len(text) >= maxFile {
-				return nil, fmt.Errorf("read cgroup.procs: %w: more than %d bytes", pod.ErrExhausted, maxFile)
-			}
-			text = slices.Grow(text, cap(text))
-		}
-		n, err := retryEINTR(func() (int, error) { return unix.Pread(fd, text[len(text):cap(text)], int64(len(text))) })
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			break
-		}
-		text = text[:len(text)+n]
+	text, err := readAll(fd)
+	if err != nil {
+		return nil, fmt.Errorf("read cgroup.procs: %w", err)
 	}
-	*buf = text
-	return parsePIDs(string(text), pids), nil
+	return parsePIDs(text, pids), nil
 }
 
 // parsePIDs appends the numbers of a list, one a line. 0 stands for a process of another

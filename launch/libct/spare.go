@@ -33,7 +33,7 @@ func Enlist(argument string) (path string, told time.Time, err error) {
 	if C.vitrine_spare == 0 {
 		return argument, told, nil
 	}
-	rehearse()
+	warm()
 	path, told, err = takeBrief()
 	if err == io.EOF {
 		return "", told, ErrNoContainer

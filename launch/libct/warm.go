@@ -24,6 +24,3 @@ func warm() {
 		go func() { _, _ = cgroups.GetCgroupMounts(false) }()
 	}
 }
-
-// rehearse is warm for a spare, which has time: nobody waits for it yet.
-func rehearse() { warm() }
