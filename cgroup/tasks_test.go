@@ -79,7 +79,10 @@ func TestProcessesAreThoseOfNowByFilesThatStayOpen(t *testing.T) {
 func TestAListThatStaysOpenIsOfWhoIsInAllHierarchies(t *testing.T) {
 	c, parent := open(t)
 	if c.unifiedDir(parent) == "" || c.Mode() == V2 {
-		t.Skip("no hierarchy of v2 beside those of v1")
+		if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.procs"); err == nil {
+			t.Fatal("a hierarchy of v2 is mounted beside those of v1, and is not found")
+		}
+		t.Skip("needs a hierarchy of v2 mounted beside those of v1")
 	}
 	c.makeForTest(t, parent+"/a", Resources{})
 	pid, _ := sleeper(t, c, parent+"/a")
@@ -129,7 +132,10 @@ func TestKillOfNobodyLeavesTheFreezerAlone(t *testing.T) {
 	path := parent + "/a"
 	c.makeForTest(t, path, Resources{})
 	if c.Mode() == V2 || c.dir("freezer", path) == "" {
-		t.Skip("cgroup.kill ends processes here, or there is no freezer of v1")
+		if _, err := os.Stat("/sys/fs/cgroup/freezer/cgroup.procs"); err == nil {
+			t.Fatal("a freezer of v1 is mounted, and is not found")
+		}
+		t.Skip("needs the freezer of cgroup v1 (CONFIG_CGROUP_FREEZER)")
 	}
 	freezer := c.freezerOf(path)
 	if !freezer.freeze() {

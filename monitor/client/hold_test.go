@@ -103,8 +103,11 @@ func TestSharedNamespaceBelongsToThePodsUsers(t *testing.T) {
 		GidMappings:                []syscall.SysProcIDMap{{HostID: 300000, Size: 65536}},
 		GidMappingsEnableSetgroups: true,
 	}
+	if _, err := os.Stat("/proc/self/ns/user"); err != nil {
+		t.Skip("needs user namespaces (CONFIG_USER_NS): ", err)
+	}
 	if err := sleeper.Start(); err != nil {
-		t.Skipf("no user namespaces: %v", err)
+		t.Fatal(err)
 	}
 	defer sleeper.Wait()
 	defer sleeper.Process.Kill()
