@@ -17,6 +17,11 @@ import (
 // says that it did; only then is it the caller's to Remove. Limits are set on a cgroup
 // that was made, and only then. On failure nothing is left.
 func (c *Cgroups) CreatePod(_ context.Context, parent string, limits Resources) (made bool, err error) {
+	if c.Driver() == Systemd {
+		if err := checkSlices(parent); err != nil {
+			return false, err
+		}
+	}
 	fsPath := c.PodPath(parent)
 	if err := c.checkPath(fsPath); err != nil {
 		return false, err

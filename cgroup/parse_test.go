@@ -81,6 +81,15 @@ func TestKillsBelowAreCountedWhereTheKernelDoes(t *testing.T) {
 	}
 }
 
+func TestParentsThatNoSliceCanBeMadeForAreRefused(t *testing.T) {
+	g := &Cgroups{config: Config{Driver: Systemd}}
+	for _, parent := range []string{"/a.slice/podx", "/a.slice/y/../podx", "/a.slice/podx/", "/a--b.slice", "/a.slice/a-.slice", ".slice"} {
+		if made, err := g.CreatePod(t.Context(), parent, Resources{}); made || !errors.Is(err, pod.ErrInvalid) {
+			t.Errorf("%q: %v, %v", parent, made, err)
+		}
+	}
+}
+
 func TestContainerPathsOfBothDrivers(t *testing.T) {
 	for _, c := range []struct{ driver, parent, spec, fs, pod string }{
 		{Cgroupfs, "/kubepods/burstable/pod1-2", "/kubepods/burstable/pod1-2/ID", "/kubepods/burstable/pod1-2/ID", "/kubepods/burstable/pod1-2"},

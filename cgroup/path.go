@@ -56,6 +56,29 @@ func sliceName(parent string) string {
 	return strings.Join(elements, "-") + ".slice"
 }
 
+// checkSlices refuses a pod's cgroup_parent that no slice can be made for: one in
+// cgroupfs syntax below a slice, which kubelet's rule would turn into another slice beside
+// that, and the name of no slice.
+func checkSlices(parent string) error {
+	refused := func(why string) error {
+		return fmt.Errorf("%w: cgroup_parent %.200q %s", pod.ErrInvalid, parent, why)
+	}
+	parent = path.Clean("/" + parent)
+	if strings.HasSuffix(parent, ".slice") && !isSlice(path.Base(parent)) {
+		return refused("is no name of a slice")
+	}
+	if !strings.HasSuffix(parent, ".slice") && strings.Contains(parent, ".slice/") {
+		return refused("is below a slice and not a slice itself, which the systemd driver needs")
+	}
+	return nil
+}
+
+// isSlice tells whether a name that ends in .slice is one (systemd.slice(5)).
+func isSlice(name string) bool {
+	stem := strings.TrimSuffix(name, ".slice")
+	return stem == "-" || stem != "" && !strings.HasPrefix(stem, "-") && !strings.HasSuffix(stem, "-") && !strings.Contains(stem, "--")
+}
+
 // expandSlice returns a slice's path: a-b.slice lies in a.slice (systemd.slice(5)).
 func expandSlice(name string) string {
 	stem := strings.TrimSuffix(name, ".slice")

@@ -25,8 +25,7 @@ func CheckParent(parent string) error {
 	if !slice && !strings.HasPrefix(parent, "/") {
 		return refused("is neither a slice (NAME.slice) nor an absolute path")
 	}
-	if stem := strings.TrimSuffix(path.Base(parent), ".slice"); slice && stem != "-" &&
-		(stem == "" || strings.HasPrefix(stem, "-") || strings.HasSuffix(stem, "-") || strings.Contains(stem, "--")) {
+	if slice && !isSlice(path.Base(parent)) {
 		return refused("is no name of a slice")
 	}
 	if path.Clean(parent) == "/" {

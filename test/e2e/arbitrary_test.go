@@ -88,7 +88,7 @@ func (n *node) arbitrary(seed uint64) *arbitrary.Maker {
 	files := []string{"", "relative.tar", filepath.Join(n.Dir, "no", "such", "x.tar"), filepath.Join(n.Dir, "archive.tar"), n.Dir + "/../" + filepath.Base(n.Dir) + "/x.tar"}
 	m.Words = map[string][]string{
 		"name": {"a", "b"}, "uid": {n.Daemon.Name + "-1", n.Daemon.Name + "-2"}, "namespace": {"test"}, "hostname": {"named"},
-		"cgroup_parent": {n.CgroupParent() + "/podx", n.CgroupParent() + "/y/../pody", n.CgroupParent() + "/podx/"},
+		"cgroup_parent": {n.CgroupParent() + "/podx", n.PodCgroup("y"), n.CgroupParent() + "/y/../pody", n.PodCgroup("x") + "/"},
 		"log_directory": {"", "relative", logs + "/1", logs + "/../logs/2", logs + "/" + strings.Repeat("d", 300), logs + "/a\nb"},
 		"log_path":      {"", "a.log", "deep/er/a.log", "../a.log", "/a.log", "."},
 		"host_path":     {"", logs, "/dev/null", "/no/such", "relative", logs + "/../logs", n.Dir + "/daemon.log"},

@@ -163,8 +163,8 @@ func (in *Instance) CgroupParent() string {
 	return "/" + in.Name
 }
 
-// podCgroup is the cgroup of one pod, as kubelet names it for the driver in force.
-func (in *Instance) podCgroup(uid string) string {
+// PodCgroup is the cgroup of one pod, as kubelet names it for the driver in force.
+func (in *Instance) PodCgroup(uid string) string {
 	if in.Options.CgroupDriver == "systemd" {
 		return "/" + in.Name + ".slice/" + in.Name + "-pod" + strings.ReplaceAll(uid, "-", "_") + ".slice"
 	}

@@ -47,7 +47,8 @@ func hostile(extra int) {
 	unix.Mknodat(here, "/fifo", unix.S_IFIFO, 0)
 
 	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); err == nil {
-		unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{255, 255, 255, 255}})
+		// A broadcast address that is there without any network, and was not asked for.
+		unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 255, 255, 255}})
 	}
 	if fd, err := unix.MemfdCreate("sealed", unix.MFD_ALLOW_SEALING); err == nil {
 		unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
