@@ -259,7 +259,8 @@ func externalKind(text string) launch.Kind {
 		{"container that has stopped", launch.KindGone},
 		{"is not running", launch.KindGone},
 		{"container not running", launch.KindGone},
-		{"open executable", launch.KindNotExecutable}, // crun: a directory, or no permission
+		{"open executable", launch.KindNotExecutable},       // crun: a directory, or no permission
+		{"is not a regular file", launch.KindNotExecutable}, // crun 1.21: a directory
 		{"exec format error", launch.KindNotExecutable},
 		{"Exec format error", launch.KindNotExecutable},
 		{"hybrid mode", launch.KindInvalid},

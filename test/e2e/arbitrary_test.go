@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/telemetry/api"
 	"github.com/vitrine-runtime/vitrine/test/arbitrary"
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
@@ -65,8 +67,25 @@ func TestArbitraryRequestsAreAnsweredAndLeaveNothing(t *testing.T) {
 	if now := hostSettings(t); now != host {
 		t.Errorf("the host was\n%s\nand is\n%s", host, now)
 	}
+	n.idle()
 	n.must(n.cri.RemoveAll(n.ctx))
 	n.nothingLeft()
+}
+
+// idle waits for the end of what requests began and clients no longer wait for.
+func (n *node) idle() {
+	n.Helper()
+	for {
+		var s api.Status
+		n.must(json.Unmarshal([]byte(harness.Must(n.Get("/v1/status"))(n)), &s))
+		if len(s.Operations) == 0 {
+			return
+		}
+		if n.ctx.Err() != nil {
+			n.Fatalf("operations are going on: %+v", s.Operations)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // hostSettings is what no pod may change.
