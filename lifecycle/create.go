@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -222,7 +223,7 @@ func (m *Manager) createContainer(ctx context.Context, owner *sandboxEntry, c po
 	}
 	if err := op.step(ctx, "created", func(context.Context) error {
 		pid := m.initPID(plan.handler, c.ID, created.PID)
-		start, err := processStart(pid)
+		start, err := proc.StartTime(pid)
 		if err != nil {
 			return fmt.Errorf("create container %s: %w", c.ID.Short(), m.tooSmall(ctx, c, making, fmt.Errorf("init %d: %w", pid, err)))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/network"
@@ -88,7 +89,7 @@ func (m *Manager) Exec(ctx context.Context, id string, req ExecRequest) (code in
 	if code, cause := notExecuted(err); cause != "" {
 		return code, tellCause(req, cause)
 	}
-	if err != nil && !alive(c.Init) {
+	if err != nil && !proc.Alive(c.Init) {
 		return 0, fmt.Errorf("exec in %s: %w: it has ended meanwhile: %w", c.ID.Short(), pod.ErrState, launchError(err))
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/monitor/wire"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -181,7 +182,7 @@ func (m *Manager) clearContainer(ctx context.Context, op *operation, c pod.Conta
 		warn(ctx, "end a removed container's monitor", ignoreGone(monitor.Destroy(ctx)), "container", c.ID)
 		monitor.Close()
 	} else if pid := m.monitors()[c.ID]; pid != 0 { // it lives and could not be reached
-		if err := endProcess(ctx, pid, killBound); err != nil {
+		if err := proc.End(ctx, pid, killBound); err != nil {
 			return fmt.Errorf("end monitor of %s: %w", c.ID.Short(), err)
 		}
 	}

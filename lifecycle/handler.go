@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -96,7 +97,7 @@ func (m *Manager) initPID(h Handler, id pod.ID, child int) int {
 	if err != nil || pid <= 0 {
 		return child
 	}
-	if _, err := processStart(pid); err != nil {
+	if _, err := proc.StartTime(pid); err != nil {
 		return child
 	}
 	return pid

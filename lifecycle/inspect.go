@@ -11,6 +11,7 @@ import (
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -92,7 +93,7 @@ func (m *Manager) Monitors() Monitors {
 			continue
 		}
 		all.Connected++
-		resident := residentBytes(monitor.MonitorPID())
+		resident := proc.ResidentBytes(monitor.MonitorPID())
 		all.ResidentSum += resident
 		all.ResidentMax = max(all.ResidentMax, resident)
 	}
@@ -105,7 +106,7 @@ type Live struct {
 	// sleeps in, Monitor the state letter of its monitor; empty when not known.
 	Process, Wait, Monitor string
 	// Zombies are children of PID 1 that have ended and that it has not waited for, at
-	// most maxChildren of them.
+	// most proc.MaxChildren of them.
 	Zombies int
 	// LogBytes have come from the container's streams so far, LogDropped of them could
 	// not be written; zero when the monitor does not answer.
@@ -120,9 +121,9 @@ func (m *Manager) Look(ctx context.Context, id pod.ID) Live {
 	if err != nil {
 		return live
 	}
-	if init := e.value.Load().Init; alive(init) {
+	if init := e.value.Load().Init; proc.Alive(init) {
 		live.Process, live.Wait = stateAndWait(init.PID)
-		live.Zombies = zombies(init.PID)
+		live.Zombies = proc.Zombies(init.PID)
 	}
 	monitor := e.monitor.Load()
 	if monitor == nil {
@@ -138,7 +139,7 @@ func (m *Manager) Look(ctx context.Context, id pod.ID) Live {
 }
 
 func stateAndWait(pid int) (state, wait string) {
-	state, wait, _ = strings.Cut(strings.TrimPrefix(processState(pid), "state "), " ")
+	state, wait, _ = strings.Cut(strings.TrimPrefix(proc.State(pid), "state "), " ")
 	if len(state) != 1 {
 		return "", ""
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -158,7 +159,7 @@ func (m *Manager) targetPidNS(sb pod.Sandbox, config *runtime.ContainerConfig) (
 	if target.SandboxID != sb.ID {
 		return "", fmt.Errorf("%w: target_id %s is a container of another pod", pod.ErrInvalid, target.ID.Short())
 	}
-	if target.State != pod.Running || !alive(target.Init) {
+	if target.State != pod.Running || !proc.Alive(target.Init) {
 		return "", fmt.Errorf("target container %s: %w: it is %s", target.ID.Short(), pod.ErrState, target.State)
 	}
 	path := fmt.Sprintf("/proc/%d/ns/pid", target.Init.PID)

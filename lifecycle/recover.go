@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/image"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -36,7 +37,7 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 	m.replayRecords(time.Now())
 	m.takeUpWitness()
 	m.keepTrustee(ctx)
-	processes := monitorProcesses()
+	processes := proc.Monitors()
 	m.endSpares(ctx, processes)
 	monitors := m.monitorsAmong(processes)
 	m.reconnect(ctx, monitors)
@@ -54,10 +55,10 @@ func (m *Manager) Recover(ctx context.Context) (err error) {
 }
 
 // monitors finds this instance's living monitors by container.
-func (m *Manager) monitors() map[pod.ID]int { return m.monitorsAmong(monitorProcesses()) }
+func (m *Manager) monitors() map[pod.ID]int { return m.monitorsAmong(proc.Monitors()) }
 
-func (m *Manager) monitorsAmong(processes []monitorProcess) map[pod.ID]int {
-	return liveMonitors(processes, filepath.Join(m.config.StateDir, "containers"))
+func (m *Manager) monitorsAmong(processes []proc.Monitor) map[pod.ID]int {
+	return proc.Under(processes, filepath.Join(m.config.StateDir, "containers"))
 }
 
 // reconnect finds the monitor of every container that had one, all at once,
@@ -234,7 +235,7 @@ func (m *Manager) clearInterrupted(ctx context.Context, e *containerEntry, monit
 		return nil // it was cleared meanwhile
 	}
 	if pid := monitors[c.ID]; pid != 0 {
-		if err := endProcess(ctx, pid, killBound); err != nil {
+		if err := proc.End(ctx, pid, killBound); err != nil {
 			return fmt.Errorf("end monitor of %s: %w", c.ID.Short(), err)
 		}
 	}
@@ -299,9 +300,9 @@ func (m *Manager) sweep(ctx context.Context, damaged []pod.Damage, monitors map[
 		_, isSandbox := m.index.sandboxes[pod.ID(id)]
 		return isContainer || isSandbox
 	}
-	for id, pid := range liveMonitors(monitorProcesses(), filepath.Join(m.config.StateDir, "sandboxes")) {
+	for id, pid := range proc.Under(proc.Monitors(), filepath.Join(m.config.StateDir, "sandboxes")) {
 		if e, err := m.index.sandbox(string(id)); err != nil || e.value.Load().Init.PID != pid {
-			warn(ctx, "end an orphaned pod init", endProcess(ctx, pid, killBound), "sandbox", id)
+			warn(ctx, "end an orphaned pod init", proc.End(ctx, pid, killBound), "sandbox", id)
 		}
 	}
 	rootfses, err := m.images.Rootfses(ctx)
@@ -330,7 +331,7 @@ func (m *Manager) sweep(ctx context.Context, damaged []pod.Damage, monitors map[
 
 func (m *Manager) removeDamaged(ctx context.Context, d pod.Damage, monitors map[pod.ID]int) error {
 	if pid := monitors[d.ID]; pid != 0 {
-		if err := endProcess(ctx, pid, killBound); err != nil {
+		if err := proc.End(ctx, pid, killBound); err != nil {
 			return err
 		}
 	}

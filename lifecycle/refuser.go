@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -145,7 +146,7 @@ func enforced(c pod.Container, s *specs.Spec) string {
 	if on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err != nil || !strings.HasPrefix(string(on), "Y") {
 		return ""
 	}
-	if alive(c.Init) { // which profile complains only, nobody else tells
+	if proc.Alive(c.Init) { // which profile complains only, nobody else tells
 		label, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/apparmor/current", c.Init.PID))
 		if err == nil && !strings.Contains(string(label), "(enforce)") {
 			return ""
@@ -159,7 +160,7 @@ func enforced(c pod.Container, s *specs.Spec) string {
 // was just refused is, so it does not wait for a file system that hangs.
 func (m *Manager) nodeAt(c pod.Container, path string) (n refusedNode, found bool) {
 	root, rest := c.Rootfs, path
-	if alive(c.Init) {
+	if proc.Alive(c.Init) {
 		root = fmt.Sprintf("/proc/%d/root", c.Init.PID)
 	} else {
 		longest := 0

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -40,10 +41,10 @@ const maxSpares = 16
 
 // endSpares ends the spares of the daemon before that have not yet noticed its end. What shows
 // itself as a spare has no container.
-func (m *Manager) endSpares(ctx context.Context, processes []monitorProcess) {
+func (m *Manager) endSpares(ctx context.Context, processes []proc.Monitor) {
 	for _, p := range processes {
-		if len(p.args) == 2 && strings.TrimRight(p.args[1], " ") == m.sparesDir() {
-			warn(ctx, "end a spare monitor of the daemon before", endProcess(ctx, p.pid, killBound), "pid", p.pid)
+		if len(p.Args) == 2 && strings.TrimRight(p.Args[1], " ") == m.sparesDir() {
+			warn(ctx, "end a spare monitor of the daemon before", proc.End(ctx, p.PID, killBound), "pid", p.PID)
 		}
 	}
 }

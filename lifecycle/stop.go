@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -66,7 +67,7 @@ func (m *Manager) end(ctx context.Context, op *operation, e *containerEntry, tim
 	}
 	c := e.value.Load()
 	return fmt.Errorf("stop container %s: %w: pid %d is still there %v after SIGKILL (%s)",
-		c.ID.Short(), pod.ErrDeadline, c.Init.PID, killBound, processState(c.Init.PID))
+		c.ID.Short(), pod.ErrDeadline, c.Init.PID, killBound, proc.State(c.Init.PID))
 }
 
 // beginStop moves the container to Stopping and, with a grace period, sends its stop

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/oom"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -145,7 +146,7 @@ func (m *Manager) graceOver(ctx context.Context, e *containerEntry, grace time.D
 			return // another request came first
 		}
 		stop.Grace, stop.KilledAt, stop.Traceparent = grace, time.Now(), cmp.Or(telemetry.Traceparent(ctx), stop.Traceparent)
-		stop.Unheard = signalUnheard(next.Init.PID, stop.Signal)
+		stop.Unheard = proc.Unheard(next.Init.PID, stop.Signal)
 		next.Evidence.Stop = &stop
 	})
 	if !errors.Is(err, pod.ErrState) { // it has ended meanwhile

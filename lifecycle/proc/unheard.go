@@ -1,4 +1,4 @@
-package lifecycle
+package proc
 
 import (
 	"bufio"
@@ -11,10 +11,10 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// signalUnheard says why a process has not ended by a signal, of pod's constants, by the masks in
+// Unheard says why a process has not ended by a signal, of pod's constants, by the masks in
 // its status (proc_pid_status(5)). A process that is no PID 1 of its namespace ends by what
 // it has no handler for. Empty: it has a handler, is gone, or cannot be read.
-func signalUnheard(pid int, signal string) string {
+func Unheard(pid int, signal string) string {
 	_, number, err := spec.ParseSignal(signal)
 	if err != nil || pid <= 0 || number < 1 || number > 64 {
 		return ""

@@ -1,4 +1,4 @@
-package lifecycle
+package proc
 
 import (
 	"os"
@@ -34,17 +34,17 @@ func TestUnheardSaysWhatAProcessDoesWithASignal(t *testing.T) {
 			if _, err := out.Read(make([]byte, 1)); err != nil { // the handler stands
 				t.Fatal(err)
 			}
-			if got := signalUnheard(c.Process.Pid, "SIGTERM"); got != test.want {
+			if got := Unheard(c.Process.Pid, "SIGTERM"); got != test.want {
 				t.Errorf("SIGTERM is %q, want %q", got, test.want)
 			}
 		})
 	}
 	for _, pid := range []int{0, -1, os.Getpid()} { // the test binary is no PID 1
-		if got := signalUnheard(pid, "SIGUSR2"); got != "" {
+		if got := Unheard(pid, "SIGUSR2"); got != "" {
 			t.Errorf("of pid %d SIGUSR2 is %q", pid, got)
 		}
 	}
-	if got := signalUnheard(os.Getpid(), "SIGNONSENSE"); got != "" {
+	if got := Unheard(os.Getpid(), "SIGNONSENSE"); got != "" {
 		t.Errorf("a signal that there is none of is %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package lifecycle
+package proc
 
 import (
 	"fmt"
@@ -9,20 +9,20 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// processStart reads field 22 of /proc/PID/stat, which tells two processes with
+// StartTime reads field 22 of /proc/PID/stat, which tells two processes with
 // the same pid apart (proc(5)).
-func processStart(pid int) (uint64, error) {
-	fields, err := processStat(pid)
+func StartTime(pid int) (uint64, error) {
+	fields, err := stat(pid)
 	if err != nil {
 		return 0, err
 	}
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// processState is the process's state letter with its kernel wait channel, for
+// State is the process's state letter with its kernel wait channel, for
 // messages about one that does not end.
-func processState(pid int) string {
-	fields, err := processStat(pid)
+func State(pid int) string {
+	fields, err := stat(pid)
 	if err != nil {
 		return "gone"
 	}
@@ -30,9 +30,9 @@ func processState(pid int) string {
 	return strings.TrimSpace("state " + fields[0] + " " + string(channel))
 }
 
-// processStat returns the fields of /proc/PID/stat behind the command's name,
+// stat returns the fields of /proc/PID/stat behind the command's name,
 // which may hold blanks and parentheses; the first is the state.
-func processStat(pid int) ([]string, error) {
+func stat(pid int) ([]string, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil, err
@@ -44,17 +44,17 @@ func processStat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// alive says whether p still is the process that it named.
-func alive(p pod.Process) bool {
+// Alive says whether p still is the process that it named.
+func Alive(p pod.Process) bool {
 	if p.PID == 0 {
 		return false
 	}
-	start, err := processStart(p.PID)
+	start, err := StartTime(p.PID)
 	return err == nil && start == p.StartTime
 }
 
-// residentBytes is a process's resident memory, 0 when it is gone (proc_pid_statm(5)).
-func residentBytes(pid int) int64 {
+// ResidentBytes is a process's resident memory, 0 when it is gone (proc_pid_statm(5)).
+func ResidentBytes(pid int) int64 {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0
@@ -66,20 +66,20 @@ func residentBytes(pid int) int64 {
 	return resident * int64(os.Getpagesize())
 }
 
-// maxChildren bounds the children that zombies looks at.
-const maxChildren = 1000
+// MaxChildren bounds the children that Zombies looks at.
+const MaxChildren = 1000
 
-// zombies counts children of a process's first thread that have ended and not been
+// Zombies counts children of a process's first thread that have ended and not been
 // waited for (proc_pid_status(5): state Z); orphans become children of that thread.
-func zombies(pid int) (n int) {
+func Zombies(pid int) (n int) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		return 0
 	}
 	children := strings.Fields(string(raw))
-	for _, child := range children[:min(len(children), maxChildren)] {
+	for _, child := range children[:min(len(children), MaxChildren)] {
 		if id, err := strconv.Atoi(child); err == nil {
-			if fields, err := processStat(id); err == nil && fields[0] == "Z" {
+			if fields, err := stat(id); err == nil && fields[0] == "Z" {
 				n++
 			}
 		}
