@@ -78,7 +78,7 @@ func (p *plan) spawn(traceparent string) client.Spawn {
 		Dir: dir, ID: string(c.ID), MonitorPath: m.config.MonitorPath, LaunchPath: m.config.launcher(p.handler),
 		Request: filepath.Join(dir, createFile), LogPath: c.LogPath,
 		Terminal: c.Config.GetTty(), Stdin: c.Config.GetStdin(), StdinOnce: c.Config.GetStdinOnce(),
-		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: m.host.monitorOOMScoreAdj,
+		Traceparent: traceparent, TelemetrySocket: m.config.TelemetrySocket, OOMScoreAdj: max(m.config.Effective().MonitorOOMScoreAdj, m.host.Facts.MinOOMScoreAdj),
 		Attributes: map[string]string{},
 	}
 	s.Notify = p.notify

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -37,4 +38,9 @@ func (c Config) Check() error {
 		}
 	}
 	return nil
+}
+
+// Features asks the kernel, and criu of the configuration; it changes nothing.
+func Features(config Config) []host.Feature {
+	return append(host.Features(), criuFeature(config.CriuPath))
 }

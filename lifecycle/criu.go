@@ -12,6 +12,7 @@ import (
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -22,7 +23,7 @@ type criuProbe struct {
 	mu    sync.Mutex // guards the rest; held while criu is asked, at most probeBound
 	asked bool
 	path  string
-	stamp binaryStamp
+	stamp host.Stamp
 	at    time.Time
 	told  criuAnswer
 }
@@ -41,7 +42,7 @@ func (p *criuProbe) usable(ctx context.Context, configured string) (path string,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stamp := stampOf(path)
+	stamp := host.StampOf(path)
 	if !p.asked || p.path != path || p.stamp != stamp || p.told.err != nil && time.Since(p.at) > probeAgain {
 		told := askCriu(ctx, path)
 		if ctx.Err() != nil { // no word of criu's
@@ -91,8 +92,8 @@ func askCriu(ctx context.Context, path string) (a criuAnswer) {
 }
 
 // criuFeature is criu's line of `vitrine check`.
-func criuFeature(configured string) Feature {
-	f := Feature{Name: "criu"}
+func criuFeature(configured string) host.Feature {
+	f := host.Feature{Name: "criu"}
 	path, err := findCriu(configured)
 	if err == nil {
 		told := askCriu(context.Background(), path)

@@ -27,7 +27,7 @@ func (p *plan) describe(context.Context) (err error) {
 	if p.spec, err = spec.Container(p.input); err != nil {
 		return err
 	}
-	p.spec.Hooks = p.manager.host.hooks(p.spec)
+	p.spec.Hooks = p.manager.host.Hooks(p.spec)
 	if p.handler.external() {
 		p.forExternal()
 	}

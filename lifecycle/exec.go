@@ -245,7 +245,7 @@ func (m *Manager) execProcess(c pod.Container, req ExecRequest) ([]byte, error) 
 		return nil, err
 	}
 	if c.Resources != nil { // an update may have changed it
-		score, err := spec.OOMScoreAdj(c.Resources.GetOomScoreAdj(), m.host.facts, nil)
+		score, err := spec.OOMScoreAdj(c.Resources.GetOomScoreAdj(), m.host.Facts, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -52,7 +53,7 @@ func (m *Manager) writeSandboxFiles(sb pod.Sandbox) error {
 			return fmt.Errorf("%w: log_directory %q is not a clean absolute path", pod.ErrInvalid, logs)
 		}
 		if err := os.MkdirAll(logs, 0o755); cannotBe(err) {
-			return fmt.Errorf("%w: log_directory %.200q: %w", pod.ErrInvalid, logs, rootCause(err))
+			return fmt.Errorf("%w: log_directory %.200q: %w", pod.ErrInvalid, logs, host.RootCause(err))
 		} else if err != nil {
 			return fmt.Errorf("make log directory: %w", err)
 		}
@@ -99,7 +100,7 @@ func makeLogPlace(directory, file string) error {
 	}
 	defer root.Close()
 	if err := root.MkdirAll(below, 0o755); err != nil {
-		return fmt.Errorf("%w: log_path %.200q: %w", pod.ErrInvalid, file, rootCause(err))
+		return fmt.Errorf("%w: log_path %.200q: %w", pod.ErrInvalid, file, host.RootCause(err))
 	}
 	return nil
 }

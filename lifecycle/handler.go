@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
+	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
@@ -66,6 +69,23 @@ func (h Handler) external() bool { return h.binary() != "" }
 
 // binary is what is executed; empty for the native handler.
 func (h Handler) binary() string { return cmp.Or(h.Path, h.Shim) }
+
+// defaults are the wishes for all containers with those for this handler's.
+func (h Handler) defaults(d spec.Defaults) spec.Defaults {
+	d.Annotations = slices.Concat(d.Annotations, h.Annotations)
+	d.PrivilegedWithoutHostDevices = d.PrivilegedWithoutHostDevices || h.PrivilegedWithoutHostDevices
+	return d
+}
+
+// wishes are what the annotations of the pod, and of one of its containers unless that is
+// nil, ask for, as far as the administrator allows it for all handlers or for the pod's.
+func (m *Manager) wishes(sb pod.Sandbox, c *runtime.ContainerConfig) (spec.Wishes, error) {
+	handler, err := m.config.handler(sb.Handler)
+	if err != nil {
+		return spec.Wishes{}, err
+	}
+	return spec.Wish(handler.defaults(m.host.Defaults).Annotations, m.config.AllowedDevices, c.GetMetadata().GetName(), sb.Config.GetAnnotations(), c.GetAnnotations())
+}
 
 // runtime is the part of the handler that goes into a launcher's request.
 func (m *Manager) runtime(h Handler) launch.Runtime {

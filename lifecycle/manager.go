@@ -12,6 +12,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
 	"github.com/vitrine-runtime/vitrine/network"
@@ -63,7 +64,7 @@ type Config struct {
 	// oci-hooks(5); empty means none.
 	HooksDir string `toml:"hooks_dir"`
 	// Defaults are wishes for all containers.
-	Defaults ContainerDefaults `toml:"defaults"`
+	Defaults host.ContainerDefaults `toml:"defaults"`
 	// CDISpecDirs are directories of CDI specifications, the last one winning; empty
 	// means /etc/cdi and /var/run/cdi. They are read when a container asks for a device.
 	CDISpecDirs []string `toml:"cdi_spec_dirs"`
@@ -103,7 +104,7 @@ type Rooms struct {
 // Manager is the door to all pods. It is safe for concurrent use.
 type Manager struct {
 	config  Config
-	host    host
+	host    host.Host
 	store   *pod.Store
 	images  *image.Store
 	network *network.Network
@@ -149,7 +150,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
 	}
-	host, err := inspectHost(ctx, config, rooms.Cgroups)
+	found, err := host.Inspect(ctx, config.host(), rooms.Cgroups)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +161,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 		}
 	}
 	m := &Manager{
-		config: config, host: host, store: store,
+		config: config, host: found, store: store,
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
 		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
 	}
@@ -185,6 +186,14 @@ func (m *Manager) Close() {
 	}
 	if m.enterer != nil {
 		m.enterer.Close()
+	}
+}
+
+// host are the settings that are about the host.
+func (c Config) host() host.Settings {
+	return host.Settings{
+		SeccompProfile: c.SeccompProfile, HooksDir: c.HooksDir, Defaults: c.Defaults,
+		AllowedDevices: c.AllowedDevices, Annotations: c.Annotations, ShmSize: c.shmSize(),
 	}
 }
 

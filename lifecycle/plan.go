@@ -14,6 +14,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -79,7 +80,7 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	p.input = spec.Input{
 		Container: c.Config.ContainerConfig, Sandbox: sb.Config.PodSandboxConfig, SandboxID: sb.ID,
 		Image: p.image.Config, Namespaces: sb.Namespaces, CgroupsPath: specPath,
-		Host: m.host.facts, Defaults: m.host.defaultsFor(p.handler), Warn: m.host.warn,
+		Host: m.host.Facts, Defaults: p.handler.defaults(m.host.Defaults), Warn: m.host.Warn,
 		ProcessLabel: sb.ProcessLabel, MountLabel: sb.MountLabel,
 	}
 	if asksRecursive(c.Config.GetMounts()) {
@@ -91,7 +92,7 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 	if ownIPC(sb) {
 		p.input.Shm = filepath.Join(dir, shmDir)
 	}
-	if p.input.Sources, c.Mounts, err = m.host.mountSources(c.Config.GetMounts()); err != nil {
+	if p.input.Sources, c.Mounts, err = host.MountSources(c.Config.GetMounts()); err != nil {
 		return err
 	}
 	wishes, err := m.wishes(sb, c.Config.ContainerConfig)
@@ -99,14 +100,19 @@ func (p *plan) resolve(ctx context.Context) (err error) {
 		return err
 	}
 	p.input.Defaults.Umask = wishes.Umask
-	if p.input.Devices, err = hostDevices(slices.Concat(wishes.Devices, c.Config.GetDevices())); err != nil {
+	if p.input.Devices, err = host.Devices(slices.Concat(wishes.Devices, c.Config.GetDevices())); err != nil {
 		return err
 	}
 	if p.input.PidNS, err = m.targetPidNS(sb, c.Config.ContainerConfig); err != nil {
 		return err
 	}
-	p.input.Seccomp, err = localhostSeccomp(c.Config.ContainerConfig)
+	p.input.Seccomp, err = host.LocalhostSeccomp(c.Config.ContainerConfig)
 	return err
+}
+
+// asksRecursive says whether a mount is to be read-only with all below it.
+func asksRecursive(mounts []*runtime.Mount) bool {
+	return slices.ContainsFunc(mounts, (*runtime.Mount).GetRecursiveReadOnly)
 }
 
 // repoDigest is the image's name@sha256:…, empty without one. Any of them names the

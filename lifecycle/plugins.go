@@ -11,6 +11,7 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -87,15 +88,15 @@ func (p *plan) askPlugins(ctx context.Context) error {
 		res := c.Config.GetLinux().GetResources()
 		c.Resources = &pod.Resources{LinuxContainerResources: spec.MergeResources(res, changed)}
 	}
-	if adj := p.spec.Process.OOMScoreAdj; adj != nil && *adj < m.host.facts.MinOOMScoreAdj {
-		*adj = m.host.facts.MinOOMScoreAdj
-		m.host.warn("a plugin's oom_score_adj is below what this daemon may set", "container", c.ID, "set", *adj)
+	if adj := p.spec.Process.OOMScoreAdj; adj != nil && *adj < m.host.Facts.MinOOMScoreAdj {
+		*adj = m.host.Facts.MinOOMScoreAdj
+		m.host.Warn("a plugin's oom_score_adj is below what this daemon may set", "container", c.ID, "set", *adj)
 	}
 	if p.handler.external() && len(p.spec.Linux.NetDevices) > 0 {
 		return fmt.Errorf("%w: a plugin brings network devices, which only the native handler is known to move", pod.ErrUnsupported)
 	}
 	if !slices.Equal(before, p.spec.Linux.Namespaces) {
-		m.host.warn("a plugin changed a container's namespaces", "container", c.ID)
+		m.host.Warn("a plugin changed a container's namespaces", "container", c.ID)
 	}
 	return nil
 }
@@ -107,7 +108,7 @@ func (c Config) InjectCDI(s *specs.Spec, names []string) error {
 
 // Specification is the OCI specification that the container was made from.
 func (m *Manager) Specification(id pod.ID) (*specs.Spec, error) {
-	raw, err := readBounded(filepath.Join(m.store.ContainerDir(id), "config.json"), maxSpec)
+	raw, err := host.ReadBounded(filepath.Join(m.store.ContainerDir(id), "config.json"), maxSpec)
 	if err != nil {
 		return nil, fmt.Errorf("read specification of %s: %w", id.Short(), err)
 	}

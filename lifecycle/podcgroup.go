@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -17,6 +18,15 @@ import (
 type podCgroups struct {
 	mu   sync.Mutex // guards left
 	left map[pod.ID]bool
+}
+
+// podCgroup is kubelet's cgroup_parent, or one of our own for clients that name none.
+func podCgroup(sb pod.Sandbox) string {
+	return cmp.Or(sb.Config.GetLinux().GetCgroupParent(), "/vitrine/"+string(sb.ID))
+}
+
+func podResources(sb pod.Sandbox) *pod.Resources {
+	return wrap(sb.Config.GetLinux().GetResources())
 }
 
 // ownsCgroup says whether the pod's cgroup is ours: nobody has made it yet, or it is
@@ -39,7 +49,7 @@ func (m *Manager) sharesCgroup(sb pod.Sandbox) bool {
 
 // createPodCgroup makes the pod's cgroup when nobody has made it.
 func (m *Manager) createPodCgroup(ctx context.Context, sb pod.Sandbox) (made bool, err error) {
-	limits, err := m.host.limits(podResources(sb))
+	limits, err := m.host.Limits(podResources(sb))
 	if err != nil {
 		return false, err
 	}

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 )
 
 // probes remembers what each runtime handler said it can do. A handler is asked when
@@ -27,17 +27,10 @@ type probes struct {
 type probe struct {
 	mu       sync.Mutex // guards the rest; held while the handler is asked, at most probeBound
 	asked    bool
-	binary   binaryStamp
+	binary   host.Stamp
 	at       time.Time
 	features launch.Features
 	failed   bool
-}
-
-// binaryStamp tells two builds at one path apart.
-type binaryStamp struct {
-	inode uint64
-	size  int64
-	mtime syscall.Timespec
 }
 
 const (
@@ -73,7 +66,7 @@ func (m *Manager) features(name string) launch.Features {
 	if err != nil {
 		return launch.Features{}
 	}
-	binary := stampOf(cmp.Or(handler.binary(), m.config.LaunchPath))
+	binary := host.StampOf(cmp.Or(handler.binary(), m.config.LaunchPath))
 	p := m.probes.of(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,13 +124,4 @@ func (m *Manager) askFeatures(name string, handler Handler) (launch.Features, er
 		return launch.Features{}, fmt.Errorf("probe runtime handler: read its features: %w", err)
 	}
 	return f, nil
-}
-
-// stampOf is zero for what is not there.
-func stampOf(path string) binaryStamp {
-	var st syscall.Stat_t
-	if syscall.Stat(path, &st) != nil {
-		return binaryStamp{}
-	}
-	return binaryStamp{st.Ino, st.Size, st.Mtim}
 }

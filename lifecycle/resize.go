@@ -11,6 +11,7 @@ import (
 
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -70,7 +71,7 @@ func (m *Manager) updateResources(ctx context.Context, id string, res *runtime.L
 		return err
 	}
 	if err := op.step(ctx, "cgroup", func(context.Context) error {
-		limits, err := m.host.limits(merged)
+		limits, err := m.host.Limits(merged)
 		if err != nil {
 			return err
 		}
@@ -102,11 +103,11 @@ func (m *Manager) updateResources(ctx context.Context, id string, res *runtime.L
 // (proc_pid_oom_score_adj(5)). restore puts the old one back and is never nil.
 func (m *Manager) rescore(c pod.Container, from, to int64) (restore func() error, err error) {
 	restore = func() error { return nil }
-	old, err := spec.OOMScoreAdj(from, m.host.facts, nil)
+	old, err := spec.OOMScoreAdj(from, m.host.Facts, nil)
 	if err != nil {
 		return restore, err
 	}
-	score, err := spec.OOMScoreAdj(to, m.host.facts, m.host.warn)
+	score, err := spec.OOMScoreAdj(to, m.host.Facts, m.host.Warn)
 	if err != nil || score == old {
 		return restore, err
 	}
@@ -127,7 +128,7 @@ func (m *Manager) setScore(c pod.Container, from, to int) error {
 			continue // it has ended, or has one of its own
 		}
 		if err := os.WriteFile(path, []byte(strconv.Itoa(to)), 0); ignoreGone(err) != nil {
-			errs = append(errs, fmt.Errorf("set oom_score_adj of process %d to %d: %w", pid, to, rootCause(err)))
+			errs = append(errs, fmt.Errorf("set oom_score_adj of process %d to %d: %w", pid, to, host.RootCause(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -160,7 +161,7 @@ func (m *Manager) UpdateSandboxResources(ctx context.Context, id string, overhea
 	}
 	restore := func() error { return nil }
 	if err := op.step(ctx, "cgroup", func(context.Context) (err error) {
-		limits, err := m.host.limits(wrap(resources)) // also checks what is only noted
+		limits, err := m.host.Limits(wrap(resources)) // also checks what is only noted
 		if err != nil || !sb.OwnCgroup {
 			return err
 		}

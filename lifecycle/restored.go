@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -122,7 +123,7 @@ func verifyStatus(s *specs.Spec, status string) error {
 		line  string
 		given []string
 	}{{"CapBnd", caps.Bounding}, {"CapPrm", caps.Bounding}, {"CapEff", caps.Bounding}, {"CapInh", caps.Bounding}, {"CapAmb", caps.Bounding}} {
-		for _, name := range spec.CapabilityNames(statusHex([]byte(status), set.line)) {
+		for _, name := range spec.CapabilityNames(proc.Mask([]byte(status), set.line)) {
 			if !slices.Contains(set.given, name) {
 				return fmt.Errorf("%s has %s", set.line, name)
 			}

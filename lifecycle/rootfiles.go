@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -74,7 +75,7 @@ func makeVolumes(rootfs string, volumes map[string]struct{}) error {
 			continue
 		}
 		if err := root.MkdirAll(local, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: volume %q of the image: %w", pod.ErrInvalid, path, rootCause(err))
+			return fmt.Errorf("%w: volume %q of the image: %w", pod.ErrInvalid, path, host.RootCause(err))
 		}
 	}
 	return nil

@@ -88,7 +88,7 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 	}
 	var e *sandboxEntry
 	if err := op.step(ctx, "record", func(context.Context) error {
-		sb.CgroupParent = m.host.podCgroup(sb)
+		sb.CgroupParent = podCgroup(sb)
 		sb.OwnCgroup = m.ownsCgroup(sb) // on record before it is made
 		if err := m.labelSandbox(&sb); err != nil {
 			return err

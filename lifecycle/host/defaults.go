@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"fmt"
@@ -7,10 +7,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
-	"github.com/vitrine-runtime/vitrine/pod"
 )
 
 // ContainerDefaults are an administrator's wishes for all containers. The zero value
@@ -73,24 +71,6 @@ func (d ContainerDefaults) apply(to *spec.Defaults) error {
 	to.Env, to.AppArmorProfile, to.PidsLimit, to.MinMemory = d.Env, d.AppArmorProfile, d.PidsLimit, d.MinMemory
 	to.PrivilegedWithoutHostDevices, to.DeviceOwnership = d.PrivilegedWithoutHostDevices, d.DeviceOwnership
 	return nil
-}
-
-// defaultsFor are the wishes for the containers of one handler.
-func (h host) defaultsFor(handler Handler) spec.Defaults {
-	d := h.defaults
-	d.Annotations = slices.Concat(d.Annotations, handler.Annotations)
-	d.PrivilegedWithoutHostDevices = d.PrivilegedWithoutHostDevices || handler.PrivilegedWithoutHostDevices
-	return d
-}
-
-// wishes are what the annotations of the pod, and of one of its containers unless that is
-// nil, ask for, as far as the administrator allows it for all handlers or for the pod's.
-func (m *Manager) wishes(sb pod.Sandbox, c *runtime.ContainerConfig) (spec.Wishes, error) {
-	handler, err := m.config.handler(sb.Handler)
-	if err != nil {
-		return spec.Wishes{}, err
-	}
-	return spec.Wish(m.host.defaultsFor(handler).Annotations, m.config.AllowedDevices, c.GetMetadata().GetName(), sb.Config.GetAnnotations(), c.GetAnnotations())
 }
 
 // ulimits parses NAME=SOFT:HARD.

@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"encoding/json"
@@ -50,7 +50,7 @@ func readHooks(dir string) ([]hookFile, error) {
 		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
-		raw, err := readBounded(filepath.Join(dir, e.Name()), 1<<20)
+		raw, err := ReadBounded(filepath.Join(dir, e.Name()), 1<<20)
 		if err != nil {
 			return nil, fmt.Errorf("hook %s: %w", e.Name(), err)
 		}
@@ -95,18 +95,18 @@ func (f hookFile) check() error {
 	return nil
 }
 
-// hooks returns those of the administrator's hooks that fit the specification,
+// Hooks returns those of the administrator's hooks that fit the specification,
 // nil when none does.
-func (h host) hooks(s *specs.Spec) *specs.Hooks {
-	hooks, any := &specs.Hooks{}, false
-	for _, f := range h.hookFiles {
+func (h Host) Hooks(s *specs.Spec) *specs.Hooks {
+	found, any := &specs.Hooks{}, false
+	for _, f := range h.hooks {
 		if !f.When.fits(s) {
 			continue
 		}
 		for _, stage := range f.Stages {
 			list := map[string]*[]specs.Hook{
-				"prestart": &hooks.Prestart, "createRuntime": &hooks.CreateRuntime, "createContainer": &hooks.CreateContainer, //nolint:staticcheck // prestart is deprecated and still used
-				"startContainer": &hooks.StartContainer, "poststart": &hooks.Poststart, "poststop": &hooks.Poststop,
+				"prestart": &found.Prestart, "createRuntime": &found.CreateRuntime, "createContainer": &found.CreateContainer, //nolint:staticcheck // prestart is deprecated and still used
+				"startContainer": &found.StartContainer, "poststart": &found.Poststart, "poststop": &found.Poststop,
 			}[stage]
 			*list, any = append(*list, f.Hook), true
 		}
@@ -114,7 +114,7 @@ func (h host) hooks(s *specs.Spec) *specs.Hooks {
 	if !any {
 		return nil
 	}
-	return hooks
+	return found
 }
 
 func (w hookWhen) fits(s *specs.Spec) bool {

@@ -1,13 +1,9 @@
-package lifecycle
+package host
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"strconv"
@@ -16,28 +12,44 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
-	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// host is what was found out once about the host and the daemon.
-type host struct {
-	facts              spec.HostFacts
-	defaults           spec.Defaults
-	hookFiles          []hookFile
-	monitorOOMScoreAdj int
+// Host is what was found out once about the host and the daemon, with what the administrator
+// wants of all containers. It does not change.
+type Host struct {
+	Facts    spec.HostFacts
+	Defaults spec.Defaults
+	hooks    []hookFile
 }
 
-// inspectHost asks the kernel. A missing feature is a fact, not an error; the
-// errors are those of the administrator's files.
-func inspectHost(ctx context.Context, config Config, cgroups *cgroup.Cgroups) (host, error) {
-	h := host{}
+// Settings are the administrator's, as far as they are about the host.
+type Settings struct {
+	// SeccompProfile is a JSON file in the place of the built-in RuntimeDefault; empty keeps that.
+	SeccompProfile string
+	// HooksDir holds OCI hooks for all containers, see oci-hooks(5); empty means none.
+	HooksDir string
+	// Defaults are looked up and checked; the zero value changes nothing.
+	Defaults ContainerDefaults
+	// AllowedDevices are host devices that pods may ask for by annotation; they are checked.
+	AllowedDevices []string
+	// Annotations and ShmSize (bytes) are passed on as defaults of the specification.
+	Annotations []string
+	ShmSize     int64
+}
+
+// Inspect asks the kernel. A missing feature is a fact, not an error; the
+// errors are those of the administrator's files. Where there is AppArmor it loads the
+// profile that containers without another one get.
+func Inspect(ctx context.Context, settings Settings, cgroups *cgroup.Cgroups) (Host, error) {
+	h := Host{}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return h, fmt.Errorf("inspect host: %w", err)
 	}
-	bounding := statusHex(status, "CapBnd")
-	h.facts = spec.HostFacts{
+	bounding := proc.Mask(status, "CapBnd")
+	h.Facts = spec.HostFacts{
 		Capabilities:   spec.CapabilityNames(bounding),
 		CgroupV2:       cgroups.Mode() == cgroup.V2,
 		SwapAccounting: cgroups.SwapAccounting(),
@@ -48,65 +60,39 @@ func inspectHost(ctx context.Context, config Config, cgroups *cgroup.Cgroups) (h
 		MinOOMScoreAdj: -1000,
 	}
 	if bounding&(1<<unix.CAP_SYS_RESOURCE) == 0 {
-		h.facts.MinOOMScoreAdj = ownOOMScoreAdj()
-		h.facts.HardLimits = hardLimits()
+		h.Facts.MinOOMScoreAdj = ownOOMScoreAdj()
+		h.Facts.HardLimits = hardLimits()
 	}
-	if h.facts.Devices, err = deviceNodes(); err != nil {
+	if h.Facts.Devices, err = deviceNodes(); err != nil {
 		return h, err
 	}
-	if config.SeccompProfile != "" {
-		if h.defaults.Seccomp, err = readSeccomp(config.SeccompProfile); err != nil {
+	if settings.SeccompProfile != "" {
+		if h.Defaults.Seccomp, err = readSeccomp(settings.SeccompProfile); err != nil {
 			return h, fmt.Errorf("seccomp_profile: %w", err)
 		}
 	}
-	if err := spec.CheckWishable(config.AllowedDevices); err != nil {
+	if err := spec.CheckWishable(settings.AllowedDevices); err != nil {
 		return h, fmt.Errorf("allowed_devices: %w", err)
 	}
-	if err := config.Defaults.apply(&h.defaults); err != nil {
+	if err := settings.Defaults.apply(&h.Defaults); err != nil {
 		return h, fmt.Errorf("defaults: %w", err)
 	}
-	if h.facts.AppArmor && h.defaults.AppArmorProfile == "" {
+	if h.Facts.AppArmor && h.Defaults.AppArmorProfile == "" {
 		if err := loadApparmor(ctx, defaultApparmor); err != nil {
-			warn(ctx, "containers without an AppArmor profile of their own run without one", err)
+			slog.WarnContext(ctx, "containers without an AppArmor profile of their own run without one", "error", err)
 		} else {
-			h.defaults.AppArmorProfile = defaultApparmor
+			h.Defaults.AppArmorProfile = defaultApparmor
 		}
 	}
-	if h.hookFiles, err = readHooks(config.HooksDir); err != nil {
+	if h.hooks, err = readHooks(settings.HooksDir); err != nil {
 		return h, fmt.Errorf("hooks_dir: %w", err)
 	}
-	h.defaults.ShmSize, h.defaults.Annotations = config.shmSize(), config.Annotations
-	h.monitorOOMScoreAdj = max(cmp.Or(config.MonitorOOMScoreAdj, -999), h.facts.MinOOMScoreAdj)
+	h.Defaults.ShmSize, h.Defaults.Annotations = settings.ShmSize, settings.Annotations
 	return h, nil
 }
 
-func (h host) warn(message string, args ...any) { slog.Warn(message, args...) }
-
-// podCgroup is kubelet's cgroup_parent, or one of our own for clients that name none.
-func (h host) podCgroup(sb pod.Sandbox) string {
-	return cmp.Or(sb.Config.GetLinux().GetCgroupParent(), "/vitrine/"+string(sb.ID))
-}
-
-// rootCause strips the path that os puts before the cause, for messages that name
-// the path themselves.
-func rootCause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
-}
-
-func statusHex(status []byte, key string) uint64 {
-	lines := bufio.NewScanner(bytes.NewReader(status))
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), key+":"); ok {
-			n, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-			return n
-		}
-	}
-	return 0
-}
+// Warn logs what was changed in a request because this host or daemon cannot do more.
+func (h Host) Warn(message string, args ...any) { slog.Warn(message, args...) }
 
 func ownOOMScoreAdj() int {
 	raw, _ := os.ReadFile("/proc/self/oom_score_adj")

@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/selinux/go-selinux"
 	"golang.org/x/sys/unix"
+
+	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 )
 
 // Feature is one line of `vitrine check`: what the kernel or the daemon's own rights
@@ -17,10 +19,10 @@ type Feature struct {
 	Consequence string
 }
 
-// Features asks the kernel, and criu of the configuration; it changes nothing.
-func Features(config Config) []Feature {
+// Features asks the kernel; it changes nothing.
+func Features() []Feature {
 	status, _ := os.ReadFile("/proc/self/status")
-	bounding := statusHex(status, "CapBnd")
+	bounding := proc.Mask(status, "CapBnd")
 	has := func(capability uint) bool { return bounding&(1<<capability) != 0 }
 	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
 	line := func(name string, ok bool, with, without string) Feature {
@@ -43,7 +45,6 @@ func Features(config Config) []Feature {
 		line("openat2", openat2Works(), "files of images are read inside their root", "no container can be made: Linux 5.6 is needed"),
 		line("mount_setattr", syscallExists(unix.SYS_MOUNT_SETATTR), "mounts can be recursively read-only and idmapped", "recursive read-only mounts are refused: Linux 5.12 is needed"),
 		line("overlayfs", fileContains("/proc/filesystems", "\toverlay\n"), "images are mounted in layers", "no container can be made"),
-		criuFeature(config.CriuPath),
 	}
 }
 

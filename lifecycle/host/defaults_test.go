@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"reflect"
@@ -57,14 +57,5 @@ func TestDefaultMountsAndDevicesAreLookedUp(t *testing.T) {
 	}
 	if v := got.Devices; len(v) != 2 || v[0].Path != "/dev/null" || v[0].Access != "rwm" || v[1].Path != "/dev/nothing" || v[1].Minor != 5 || v[1].Access != "r" {
 		t.Errorf("devices %+v", v)
-	}
-}
-
-func TestHandlersOptionsAreItsOwn(t *testing.T) {
-	h := host{defaults: spec.Defaults{Annotations: make([]string, 1, 9)}}
-	one := h.defaultsFor(Handler{Annotations: []string{"one.*"}, PrivilegedWithoutHostDevices: true})
-	other := h.defaultsFor(Handler{Annotations: []string{"other.*"}})
-	if one.Annotations[1] != "one.*" || !one.PrivilegedWithoutHostDevices || other.Annotations[1] != "other.*" || other.PrivilegedWithoutHostDevices || len(h.defaults.Annotations) != 1 {
-		t.Errorf("got %+v and %+v", one, other)
 	}
 }

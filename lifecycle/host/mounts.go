@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"cmp"
@@ -20,18 +20,18 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// mountSources finds every requested mount of a host path. The caller gets a clear
+// MountSources finds every requested mount of a host path. The caller gets a clear
 // refusal for a path that does not exist, instead of a failing init.
-func (h host) mountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount, error) {
+func MountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount, error) {
 	sources := make([]spec.Source, len(mounts))
 	performed := make([]pod.Mount, len(mounts))
 	for i, mount := range mounts {
 		if mount.GetImage().GetImage() != "" {
-			continue // mountVolumes does these
+			continue // a volume of an image is no path of the host
 		}
 		path, err := filepath.EvalSymlinks(mount.GetHostPath())
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: mount at %s: host path %q: %w", pod.ErrInvalid, mount.GetContainerPath(), mount.GetHostPath(), rootCause(err))
+			return nil, nil, fmt.Errorf("%w: mount at %s: host path %q: %w", pod.ErrInvalid, mount.GetContainerPath(), mount.GetHostPath(), RootCause(err))
 		}
 		sources[i] = spec.Source{Path: path}
 		if mount.GetPropagation() != runtime.MountPropagation_PROPAGATION_PRIVATE {
@@ -42,11 +42,6 @@ func (h host) mountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount,
 		performed[i] = pod.Mount{ContainerPath: mount.GetContainerPath(), HostPath: mount.GetHostPath()}
 	}
 	return sources, performed, nil
-}
-
-// asksRecursive says whether a mount is to be read-only with all below it.
-func asksRecursive(mounts []*runtime.Mount) bool {
-	return slices.ContainsFunc(mounts, (*runtime.Mount).GetRecursiveReadOnly)
 }
 
 // propagation says how the mount that holds path propagates (proc_pid_mountinfo(5)).
@@ -67,14 +62,14 @@ func propagation(path string) (shared, slave bool, err error) {
 	return strings.Contains(holder.Optional, "shared:"), strings.Contains(holder.Optional, "master:"), nil
 }
 
-// hostDevices looks the request's devices up; a directory stands for the devices in it
+// Devices looks the request's devices up; a directory stands for the devices in it
 // and below.
-func hostDevices(devices []*runtime.Device) ([]spec.Device, error) {
+func Devices(devices []*runtime.Device) ([]spec.Device, error) {
 	var all []spec.Device
 	for _, d := range devices {
 		nodes, err := devicesAt(d.GetHostPath(), cmp.Or(d.GetContainerPath(), d.GetHostPath()))
 		if err != nil {
-			return nil, fmt.Errorf("%w: device %q: %w", pod.ErrInvalid, d.GetHostPath(), rootCause(err))
+			return nil, fmt.Errorf("%w: device %q: %w", pod.ErrInvalid, d.GetHostPath(), RootCause(err))
 		}
 		for _, node := range nodes {
 			all = append(all, spec.Device{LinuxDevice: node, Access: cmp.Or(d.GetPermissions(), "rwm")})

@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"cmp"
@@ -26,7 +26,7 @@ func defaultMounts(list []string) (mounts []specs.Mount, err error) {
 			return nil, fmt.Errorf("%q is not HOSTPATH:CONTAINERPATH, with :ro or :rw behind", text)
 		}
 		if source, err = filepath.EvalSymlinks(source); err != nil {
-			return nil, fmt.Errorf("%q: %w", text, rootCause(err))
+			return nil, fmt.Errorf("%q: %w", text, RootCause(err))
 		}
 		mounts = append(mounts, specs.Mount{
 			Destination: path.Clean(target), Type: "bind", Source: source, Options: []string{"rbind", "rprivate", "nosuid", "nodev", access},
@@ -48,5 +48,5 @@ func defaultDevices(list []string) ([]spec.Device, error) {
 		}
 		devices = append(devices, &runtime.Device{HostPath: source, ContainerPath: target, Permissions: access})
 	}
-	return hostDevices(devices)
+	return Devices(devices)
 }

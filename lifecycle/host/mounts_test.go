@@ -1,4 +1,4 @@
-package lifecycle
+package host
 
 import (
 	"errors"
@@ -28,7 +28,7 @@ func TestDirectoryStandsForTheDevicesBelowIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(host, shown string) ([]string, error) {
-		found, err := hostDevices([]*runtime.Device{{HostPath: host, ContainerPath: shown, Permissions: "r"}})
+		found, err := Devices([]*runtime.Device{{HostPath: host, ContainerPath: shown, Permissions: "r"}})
 		var paths []string
 		for _, d := range found {
 			paths = append(paths, d.Path+" "+d.Type+" "+d.Access)
