@@ -32,7 +32,7 @@ func (p *plan) write(context.Context) error {
 		request.Enterer = m.enterPath()
 	}
 	if p.restore != nil {
-		if err := p.sameProcess(); err != nil {
+		if err := p.restore.snapshot.SameProcess(p.spec); err != nil {
 			return err
 		}
 		request.Op, request.Criu = launch.OpRestore, p.restore.launch()

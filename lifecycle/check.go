@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
 	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -42,5 +43,5 @@ func (c Config) Check() error {
 
 // Features asks the kernel, and criu of the configuration; it changes nothing.
 func Features(config Config) []host.Feature {
-	return append(host.Features(), criuFeature(config.CriuPath))
+	return append(host.Features(), checkpoint.Feature(config.CriuPath))
 }

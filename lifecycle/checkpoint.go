@@ -10,13 +10,16 @@ import (
 	"path/filepath"
 	"time"
 
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
 // CheckpointContainer writes the state of a Running container to a new file at location
-// (archive.go says what is in it) and lets the container go on. It is paused from before
+// (package checkpoint says what is in it) and lets the container go on. It is paused from before
 // its processes are written down until its files are. A timeout of 0 is that of creations.
 // On an error there is no file and the container runs. Without a criu that works
 // here, or for a container that it cannot take up again: pod.ErrUnsupported.
@@ -35,20 +38,22 @@ func (m *Manager) CheckpointContainer(ctx context.Context, id, location string, 
 		return err
 	}
 	defer e.lock.release()
-	s := &shot{entry: e, sandbox: sb, archive: location}
-	return m.take(ctx, op, []*shot{s}, func(s *shot) (string, error) { return m.images.Scratch(string(s.container.ID), "checkpoint") })
+	return m.take(ctx, op, []*shot{m.shotOf(e, sb, location)}, func(s *shot) (string, error) { return m.images.Scratch(string(s.Container.ID), "checkpoint") })
 }
 
 // shot is one container on its way into an archive. The caller holds its lock.
 type shot struct {
-	entry     *containerEntry
-	sandbox   pod.Sandbox
-	container pod.Container
-	archive   string // where the archive goes
-	work      string // directory of what goes into it; removed afterwards
-	at        time.Time
-	handler   Handler
-	criu      launch.Criu
+	checkpoint.Taken
+	entry   *containerEntry
+	archive string // where the archive goes
+	handler Handler
+	criu    launch.Criu
+}
+
+// shotOf is of a container as it is before its lock is held.
+func (m *Manager) shotOf(e *containerEntry, sb pod.Sandbox, archive string) *shot {
+	c := *e.value.Load()
+	return &shot{entry: e, archive: archive, Taken: checkpoint.Taken{Sandbox: sb, Container: c, Bundle: m.store.ContainerDir(c.ID)}}
 }
 
 // take checkpoints containers as they all are at one moment: every one is paused before
@@ -56,18 +61,19 @@ type shot struct {
 // returns, whatever it returns. workDir makes the directory of a shot.
 func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDir func(*shot) (string, error)) (err error) {
 	for _, s := range shots {
-		if s.container = *s.entry.value.Load(); s.container.State != pod.Running {
-			return fmt.Errorf("checkpoint container %s: %w: it is %s, not %s", s.container.ID.Short(), pod.ErrState, s.container.State, pod.Running)
+		if s.Container = *s.entry.value.Load(); s.Container.State != pod.Running {
+			return fmt.Errorf("checkpoint container %s: %w: it is %s, not %s", s.Container.ID.Short(), pod.ErrState, s.Container.State, pod.Running)
 		}
-		if err := m.checkpointable(s.sandbox, s.container); err != nil {
+		if err := m.checkpointable(s.Sandbox, s.Container); err != nil {
 			return err
 		}
-		if s.handler, err = m.config.handler(s.container.Handler); err != nil {
+		if s.handler, err = m.config.handler(s.Container.Handler); err != nil {
 			return err
 		}
+		s.Runtime = handlerName(s.handler)
 	}
 	if err := op.step(ctx, "criu", func(ctx context.Context) error {
-		path, err := m.criu.usable(ctx, m.config.CriuPath)
+		path, err := m.criu.Usable(ctx, m.config.CriuPath)
 		for _, s := range shots {
 			s.criu.Path = path
 		}
@@ -96,7 +102,7 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 	thaw := func() error {
 		var errs []error
 		for _, s := range shots {
-			errs = append(errs, m.cgroups.Thaw(s.container.Cgroup))
+			errs = append(errs, m.cgroups.Thaw(s.Container.Cgroup))
 		}
 		paused = errors.Join(errs...) != nil
 		return errors.Join(errs...)
@@ -108,10 +114,10 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 	}()
 	if err := op.step(ctx, "pause", func(ctx context.Context) error {
 		for _, s := range shots {
-			if err := m.cgroups.Freeze(ctx, s.container.Cgroup); err != nil {
+			if err := m.cgroups.Freeze(ctx, s.Container.Cgroup); err != nil {
 				return err
 			}
-			s.at = time.Now()
+			s.At = time.Now()
 		}
 		return nil
 	}); err != nil {
@@ -123,7 +129,7 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 		}
 	}
 	for _, s := range shots {
-		if err := op.step(ctx, "diff", func(ctx context.Context) error { return m.saveFiles(ctx, s) }); err != nil {
+		if err := op.step(ctx, "diff", func(ctx context.Context) error { return s.Save(ctx, m.images) }); err != nil {
 			return err
 		}
 	}
@@ -132,7 +138,7 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 	}
 	return op.step(ctx, "archive", func(ctx context.Context) error {
 		for i, s := range shots {
-			if err := s.write(ctx); err != nil {
+			if err := s.Write(ctx, s.archive); err != nil {
 				for _, done := range shots[:i] {
 					err = errors.Join(err, os.Remove(done.archive))
 				}
@@ -142,16 +148,6 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 		return nil
 	})
 }
-
-// Names in a shot's work directory.
-const (
-	shotImages  = "images"  // criu's images
-	shotCriu    = "criu"    // its log and statistics
-	shotChanges = "changes" // the archive of changed files
-	shotDeleted = "deleted" // the list of deleted ones, JSON
-	shotLog     = "log"     // the container's log so far
-	shotSpec    = "spec"    // the OCI specification
-)
 
 // checkpointFile in a container's directory says that a checkpoint is being made. A
 // daemon that finds one lets the container go on and removes what the last one left.
@@ -164,13 +160,14 @@ type intent struct {
 
 // prepare makes the work directory, on record before the container is paused.
 func (s *shot) prepare(m *Manager, workDir func(*shot) (string, error)) (err error) {
-	if s.work, err = workDir(s); err != nil {
-		return fmt.Errorf("checkpoint container %s: %w", s.container.ID.Short(), err)
+	work, err := workDir(s)
+	if s.Work = checkpoint.Work(work); err != nil {
+		return fmt.Errorf("checkpoint container %s: %w", s.Container.ID.Short(), err)
 	}
-	s.criu.Images, s.criu.Work = filepath.Join(s.work, shotImages), filepath.Join(s.work, shotCriu)
-	raw, err := json.Marshal(intent{s.work})
+	s.criu.Images, s.criu.Work = s.Work.Images(), s.Work.Criu()
+	raw, err := json.Marshal(intent{work})
 	if err == nil {
-		err = os.WriteFile(filepath.Join(m.store.ContainerDir(s.container.ID), checkpointFile), raw, 0o600)
+		err = os.WriteFile(filepath.Join(s.Bundle, checkpointFile), raw, 0o600)
 	}
 	for _, dir := range []string{s.criu.Images, s.criu.Work} {
 		if err == nil {
@@ -178,27 +175,27 @@ func (s *shot) prepare(m *Manager, workDir func(*shot) (string, error)) (err err
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint container %s: %w", s.container.ID.Short(), err)
+		return fmt.Errorf("checkpoint container %s: %w", s.Container.ID.Short(), err)
 	}
 	return nil
 }
 
 // clean removes what prepare made.
 func (s *shot) clean(m *Manager) error {
-	if s.work == "" {
+	if s.Work == "" {
 		return nil
 	}
-	return errors.Join(os.RemoveAll(s.work), ignoreGone(os.Remove(filepath.Join(m.store.ContainerDir(s.container.ID), checkpointFile))))
+	return errors.Join(os.RemoveAll(string(s.Work)), ignoreGone(os.Remove(filepath.Join(s.Bundle, checkpointFile))))
 }
 
 // dump has criu write the container's processes down.
 func (m *Manager) dump(ctx context.Context, s *shot) error {
-	c := s.container
+	c := s.Container
 	raw, err := json.Marshal(launch.Request{
-		Op: launch.OpCheckpoint, ID: string(c.ID), Bundle: m.store.ContainerDir(c.ID), Root: m.runtimeRoot(),
+		Op: launch.OpCheckpoint, ID: string(c.ID), Bundle: s.Bundle, Root: m.runtimeRoot(),
 		Runtime: m.runtime(s.handler), Criu: &s.criu,
 	})
-	request := filepath.Join(s.work, "request.json")
+	request := filepath.Join(string(s.Work), "request.json")
 	if err == nil {
 		err = os.WriteFile(request, raw, 0o600)
 	}
@@ -236,4 +233,38 @@ func (m *Manager) finishCheckpoint(ctx context.Context, c pod.Container) error {
 		}
 	}
 	return os.Remove(path)
+}
+
+// checkpointable refuses what criu cannot take up again, or this runtime cannot give it
+// (docs/decisions/0095).
+func (m *Manager) checkpointable(sb pod.Sandbox, c pod.Container) error {
+	handler, err := m.config.handler(c.Handler)
+	if err != nil {
+		return err
+	}
+	why := ""
+	switch {
+	case handler.Shim != "":
+		why = "containerd shims are not asked for checkpoints"
+	case !m.features(c.Handler).Checkpoint:
+		why = "its runtime does not say that it makes checkpoints"
+	case userNamespace(sb) != nil:
+		why = "its pod has a user namespace"
+	case c.Config.GetTty():
+		why = "it has a terminal, whose other end cannot be handed over"
+	case c.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetPid() != runtime.NamespaceMode_CONTAINER:
+		why = "it shares its process namespace, in which its process ids may be taken"
+	}
+	if why != "" {
+		return fmt.Errorf("container %s cannot be in a checkpoint: %w: %s", c.Config.GetMetadata().GetName(), pod.ErrUnsupported, why)
+	}
+	return nil
+}
+
+// handlerName is what config.dump calls the runtime.
+func handlerName(h Handler) string {
+	if !h.external() {
+		return "libcontainer"
+	}
+	return filepath.Base(h.binary())
 }

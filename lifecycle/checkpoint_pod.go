@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
@@ -44,19 +45,16 @@ func (m *Manager) CheckpointPod(ctx context.Context, id, dir string, containers 
 		return err
 	}
 	for _, s := range shots {
-		if err := s.entry.lock.acquire(ctx, s.container.ID); err != nil {
+		if err := s.entry.lock.acquire(ctx, s.Container.ID); err != nil {
 			return err
 		}
 		defer s.entry.lock.release()
 	}
 	return m.take(ctx, op, shots, func(s *shot) (string, error) {
-		work := strings.TrimSuffix(s.archive, archiveSuffix) + ".work"
+		work := strings.TrimSuffix(s.archive, checkpoint.Suffix) + ".work"
 		return work, os.Mkdir(work, 0o700)
 	})
 }
-
-// archiveSuffix ends the names of a pod's archives.
-const archiveSuffix = ".tar"
 
 // shotsOf looks at a request for a pod: an existing empty directory, and containers of this
 // pod, each once. They come in the order in which their locks are taken.
@@ -87,7 +85,7 @@ func (m *Manager) shotsOf(sb pod.Sandbox, dir string, containers []string) ([]*s
 		if found[c.ID] != nil {
 			return nil, fmt.Errorf("%w: container %s is named twice", pod.ErrInvalid, c.ID.Short())
 		}
-		found[c.ID] = &shot{entry: e, sandbox: sb, container: c, archive: filepath.Join(dir, string(c.ID)+archiveSuffix)}
+		found[c.ID] = m.shotOf(e, sb, filepath.Join(dir, string(c.ID)+checkpoint.Suffix))
 	}
 	var shots []*shot
 	for _, id := range slices.Sorted(maps.Keys(found)) {

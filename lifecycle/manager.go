@@ -12,6 +12,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
+	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
 	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
@@ -129,7 +130,7 @@ type Manager struct {
 	hub        *hub
 	ops        *operations
 	probes     probes
-	criu       criuProbe
+	criu       checkpoint.Criu
 	trust      trust
 	enterer    *client.Enterer // nil without its program: the launcher does all exec sessions
 	ports      hostPorts

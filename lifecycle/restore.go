@@ -2,21 +2,18 @@ package lifecycle
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
-	"reflect"
 	"slices"
-	"strings"
+	"strconv"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
@@ -56,22 +53,22 @@ func (m *Manager) RestorePod(ctx context.Context, dir string, config *runtime.Po
 
 	var criu string
 	if err := op.step(ctx, "criu", func(ctx context.Context) (err error) {
-		criu, err = m.criu.usable(ctx, m.config.CriuPath)
+		criu, err = m.criu.Usable(ctx, m.config.CriuPath)
 		return err
 	}); err != nil {
 		return "", nil, err
 	}
-	var snapshots map[string]*snapshot
+	var snapshots map[string]*checkpoint.Snapshot
 	if err := op.step(ctx, "read", func(ctx context.Context) (err error) {
-		if snapshots, err = openSnapshots(ctx, dir); err != nil {
+		if snapshots, err = checkpoint.Open(ctx, dir); err != nil {
 			return err
 		}
 		return sameNames(snapshots, configs)
 	}); err != nil {
-		closeSnapshots(snapshots)
+		checkpoint.CloseAll(snapshots)
 		return "", nil, err
 	}
-	defer closeSnapshots(snapshots)
+	defer checkpoint.CloseAll(snapshots)
 
 	// What is made from here on is made to its end and then, if need be, removed: a
 	// sandbox whose making goes on behind a request that has ended could not be.
@@ -119,7 +116,7 @@ func uniqueNames(configs []*runtime.ContainerConfig) error {
 }
 
 // sameNames refuses names that are only in the checkpoint or only in the request.
-func sameNames(snapshots map[string]*snapshot, configs []*runtime.ContainerConfig) error {
+func sameNames(snapshots map[string]*checkpoint.Snapshot, configs []*runtime.ContainerConfig) error {
 	var asked []string
 	for _, c := range configs {
 		asked = append(asked, c.GetMetadata().GetName())
@@ -141,14 +138,14 @@ func (m *Manager) knowsSandbox(sb pod.Sandbox) bool {
 
 // restoring is what makes the creation of a container its restoration.
 type restoring struct {
-	snapshot *snapshot
+	snapshot *checkpoint.Snapshot
 	criu     string
-	work     string // beside its writable layer, removed with that
+	work     checkpoint.Work // beside its writable layer, removed with that
 }
 
 // launch is the part of the launcher's requests.
 func (r *restoring) launch() *launch.Criu {
-	return &launch.Criu{Path: r.criu, Images: filepath.Join(r.work, shotImages), Work: filepath.Join(r.work, shotCriu)}
+	return &launch.Criu{Path: r.criu, Images: r.work.Images(), Work: r.work.Criu()}
 }
 
 // unpackSnapshot takes images and files out of the archive, once the root file system is there.
@@ -158,15 +155,15 @@ func (p *plan) unpackSnapshot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.work = work
+	r.work = checkpoint.Work(work)
 	if err := os.Mkdir(r.launch().Work, 0o700); err != nil {
 		return err
 	}
-	deleted, err := r.snapshot.unpack(ctx, work)
+	deleted, err := r.snapshot.Unpack(ctx, r.work)
 	if err != nil {
 		return fmt.Errorf("read checkpoint: %w", err)
 	}
-	changes, err := os.Open(filepath.Join(work, shotChanges))
+	changes, err := os.Open(r.work.Changes())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -184,72 +181,41 @@ func (p *plan) unpackSnapshot(ctx context.Context) error {
 // sameImage refuses a checkpoint of a container of another image: its files are
 // changes of that one.
 func (p *plan) sameImage() error {
-	if was := p.restore.snapshot.config.RootfsImage; was != p.image.ID {
+	if was := p.restore.snapshot.Image(); was != p.image.ID {
 		return fmt.Errorf("%w: the checkpoint is of image %.100q, the request's is %s", pod.ErrInvalid, was, p.image.ID)
 	}
 	return nil
 }
 
-// sameProcess refuses a request that describes another process, or another confinement,
-// than the one that was written down: criu restores what was. What archives say of
-// themselves may be a lie; verifyRestored looks at what came of it.
-func (p *plan) sameProcess() error {
-	was := p.restore.snapshot.spec
-	raw, err := json.Marshal(p.spec) // as the other one: what is empty is left out
+// changesLimit: an archive's files are no larger than the archive, and each has a header.
+func changesLimit(size int64) image.ChangesLimit {
+	return image.ChangesLimit{Bytes: size, Entries: size/512 + checkpoint.MaxParts}
+}
+
+// verifyRestored looks at the processes that criu has made of an archive, before any of
+// them runs: they must be as confined as the request says. Processes get the request's oom_score_adj and the
+// pod's namespaces its hostname and sysctls again.
+func (p *plan) verifyRestored(context.Context) error {
+	pids, err := p.manager.cgroups.Procs(p.container.Cgroup)
 	if err != nil {
 		return err
 	}
-	var want specs.Spec
-	if err := json.Unmarshal(raw, &want); err != nil {
+	if len(pids) == 0 {
+		return fmt.Errorf("%w: criu has restored no process", pod.ErrInvalid)
+	}
+	for _, pid := range pids {
+		if err := checkpoint.Confined(p.spec, pid); err != nil {
+			return fmt.Errorf("%w: a process of the checkpoint is not as the request confines it: %w", pod.ErrInvalid, err)
+		}
+		if score := p.spec.Process.OOMScoreAdj; score != nil {
+			path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+			if err := os.WriteFile(path, []byte(strconv.Itoa(*score)), 0); err != nil {
+				return fmt.Errorf("set oom_score_adj of restored process %d: %w", pid, err)
+			}
+		}
+	}
+	if err := p.manager.network.ConfigureNamespaces(namespaceRequest(p.sandbox)); err != nil {
 		return err
 	}
-	for _, c := range []struct {
-		what      string
-		was, want any
-	}{
-		{"command", was.Process.Args, want.Process.Args},
-		{"working directory", was.Process.Cwd, want.Process.Cwd},
-		{"environment", environment(was), environment(want)},
-		{"user", was.Process.User, want.Process.User},
-		{"capabilities", was.Process.Capabilities, want.Process.Capabilities},
-		{"no_new_privs", was.Process.NoNewPrivileges, want.Process.NoNewPrivileges},
-		{"AppArmor profile", was.Process.ApparmorProfile, want.Process.ApparmorProfile},
-		{"terminal", was.Process.Terminal, want.Process.Terminal},
-		{"read-only root file system", was.Root.Readonly, want.Root.Readonly},
-		{"masked paths", was.Linux.MaskedPaths, want.Linux.MaskedPaths},
-		{"read-only paths", was.Linux.ReadonlyPaths, want.Linux.ReadonlyPaths},
-		{"seccomp profile", was.Linux.Seccomp, want.Linux.Seccomp},
-		{"mounts", mountPoints(was.Mounts), mountPoints(want.Mounts)},
-	} {
-		if !reflect.DeepEqual(c.was, c.want) {
-			return fmt.Errorf("%w: the request's %s is not the checkpoint's", pod.ErrInvalid, c.what)
-		}
-	}
-	return nil
-}
-
-// environment is sorted, without what the pod's name decides.
-func environment(s specs.Spec) []string {
-	env := slices.DeleteFunc(slices.Clone(s.Process.Env), func(kv string) bool { return strings.HasPrefix(kv, "HOSTNAME=") })
-	slices.Sort(env)
-	return env
-}
-
-// mountPoints are places and what is mounted there, without the host's sources.
-func mountPoints(mounts []specs.Mount) []string {
-	var points []string
-	for _, m := range mounts {
-		access := "rw"
-		if slices.Contains(m.Options, "ro") || slices.Contains(m.Options, "rro") {
-			access = "ro"
-		}
-		points = append(points, m.Destination+" "+m.Type+" "+access)
-	}
-	slices.Sort(points)
-	return points
-}
-
-// changesLimit: an archive's files are no larger than the archive, and each has a header.
-func changesLimit(size int64) image.ChangesLimit {
-	return image.ChangesLimit{Bytes: size, Entries: size/512 + maxParts}
+	return os.RemoveAll(string(p.restore.work)) // a copy of the processes' memory, which nobody needs any more
 }

@@ -1,4 +1,4 @@
-package lifecycle
+package checkpoint
 
 import (
 	"archive/tar"
@@ -52,32 +52,50 @@ type dumpedConfig struct {
 	Restored        bool      `json:"restored"`
 }
 
-// saveFiles keeps what belongs to the processes' state beside their memory. The
+// Taken is a container as it was at one moment. Sandbox, Container and Bundle are known before,
+// the rest when it is paused.
+type Taken struct {
+	Sandbox   pod.Sandbox
+	Container pod.Container
+	// Bundle is the directory of the container's config.json.
+	Bundle string
+	// Runtime is what the archive calls the container's runtime.
+	Runtime string
+	At      time.Time
+	Work    Work
+}
+
+// Changes reads what a container has changed in its root file system; see image.Store.
+type Changes interface {
+	SaveChanges(ctx context.Context, id string, to io.Writer) (deleted []string, err error)
+}
+
+// Save keeps in Work what belongs to the processes' state beside their memory. The
 // container is paused: it is one moment.
-func (m *Manager) saveFiles(ctx context.Context, s *shot) (err error) {
-	c := s.container
+func (s *Taken) Save(ctx context.Context, files Changes) (err error) {
+	c := s.Container
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("checkpoint container %s: %w", c.ID.Short(), err)
 		}
 	}()
-	changes, err := os.OpenFile(filepath.Join(s.work, shotChanges), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	changes, err := os.OpenFile(s.Work.Changes(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	deleted, err := m.images.SaveChanges(ctx, string(c.ID), changes)
+	deleted, err := files.SaveChanges(ctx, string(c.ID), changes)
 	if err = errors.Join(err, changes.Close()); err != nil {
 		return err
 	}
 	if len(deleted) > 0 {
-		if err := writeJSON(filepath.Join(s.work, shotDeleted), deleted); err != nil {
+		if err := writeJSON(s.Work.deleted(), deleted); err != nil {
 			return err
 		}
 	}
-	if err := saveLog(c.LogPath, filepath.Join(s.work, shotLog)); err != nil {
+	if err := saveLog(c.LogPath, s.Work.log()); err != nil {
 		return err
 	}
-	return m.saveSpec(s)
+	return s.saveSpec()
 }
 
 // saveLog copies the log as long as it is now. It is written by the monitor, which is not
@@ -88,7 +106,7 @@ func saveLog(from, to string) error {
 	}
 	log, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return ignoreGone(err)
+		return ignoreMissing(err)
 	}
 	defer log.Close()
 	info, err := log.Stat()
@@ -108,8 +126,8 @@ func saveLog(from, to string) error {
 
 // saveSpec keeps the bundle's specification, with annotations by which readers of
 // CRI-O's archives find out whose container it is.
-func (m *Manager) saveSpec(s *shot) error {
-	raw, err := os.ReadFile(filepath.Join(m.store.ContainerDir(s.container.ID), "config.json"))
+func (s *Taken) saveSpec() error {
+	raw, err := os.ReadFile(filepath.Join(s.Bundle, "config.json"))
 	if err != nil {
 		return err
 	}
@@ -121,18 +139,18 @@ func (m *Manager) saveSpec(s *shot) error {
 	if annotations == nil {
 		annotations = map[string]any{}
 	}
-	c, owner := s.container, s.sandbox.Config.GetMetadata()
+	c, owner := s.Container, s.Sandbox.Config.GetMetadata()
 	inJSON := func(v any) string { raw, _ := json.Marshal(v); return string(raw) } // maps and structs of strings
 	for key, value := range map[string]string{
 		"io.container.manager":             "vitrine",
 		"io.kubernetes.cri-o.Metadata":     inJSON(map[string]any{"name": c.Config.GetMetadata().GetName(), "attempt": c.Config.GetMetadata().GetAttempt()}),
 		"io.kubernetes.cri-o.Labels":       inJSON(c.Config.GetLabels()),
 		"io.kubernetes.cri-o.Annotations":  inJSON(c.Config.GetAnnotations()),
-		"io.kubernetes.cri-o.SandboxID":    string(s.sandbox.ID),
+		"io.kubernetes.cri-o.SandboxID":    string(s.Sandbox.ID),
 		"io.kubernetes.cri-o.Created":      c.CreatedAt.Format(time.RFC3339Nano),
 		"io.kubernetes.cri-o.LogPath":      c.LogPath,
 		"io.kubernetes.cri-o.ImageName":    c.Image.User,
-		"io.kubernetes.container.name":     c.Config.GetMetadata().GetName(),
+		"io.kubernetes.Container.name":     c.Config.GetMetadata().GetName(),
 		"io.kubernetes.pod.name":           owner.GetName(),
 		"io.kubernetes.pod.namespace":      owner.GetNamespace(),
 		"io.kubernetes.pod.uid":            owner.GetUid(),
@@ -141,7 +159,7 @@ func (m *Manager) saveSpec(s *shot) error {
 		annotations[key] = value
 	}
 	spec["annotations"] = annotations
-	return writeJSON(filepath.Join(s.work, shotSpec), spec)
+	return writeJSON(s.Work.spec(), spec)
 }
 
 func writeJSON(path string, value any) error {
@@ -152,15 +170,16 @@ func writeJSON(path string, value any) error {
 	return os.WriteFile(path, raw, 0o600)
 }
 
-// write makes the archive beside its place and moves it there when it is whole and synced.
-// It holds memory of processes: nobody but root may read it.
-func (s *shot) write(ctx context.Context) (err error) {
+// Write makes the archive, at an absolute path, of what criu and Save have left in Work: beside its
+// place, and moved there when it is whole and synced. On an error there is none. It holds
+// memory of processes: nobody but root may read it.
+func (s *Taken) Write(ctx context.Context, archive string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write checkpoint of container %s: %w", s.container.ID.Short(), err)
+			err = fmt.Errorf("write checkpoint of container %s: %w", s.Container.ID.Short(), err)
 		}
 	}()
-	out, err := os.CreateTemp(filepath.Dir(s.archive), "."+filepath.Base(s.archive)+".partial-") // mode 0600
+	out, err := os.CreateTemp(filepath.Dir(archive), "."+filepath.Base(archive)+".partial-") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -176,29 +195,29 @@ func (s *shot) write(ctx context.Context) (err error) {
 	if err = errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	return os.Rename(out.Name(), s.archive)
+	return os.Rename(out.Name(), archive)
 }
 
-func (s *shot) fill(ctx context.Context, to *tar.Writer) error {
-	c := s.container
+func (s *Taken) fill(ctx context.Context, to *tar.Writer) error {
+	c := s.Container
 	config, err := json.MarshalIndent(dumpedConfig{
 		ID: string(c.ID), Name: c.Config.GetMetadata().GetName(), RootfsImage: c.Image.ID, RootfsImageRef: c.Image.Digest,
-		RootfsImageName: c.Image.User, OCIRuntime: handlerName(s.handler), CreatedTime: c.CreatedAt.UTC(), CheckpointedAt: s.at.UTC(),
+		RootfsImageName: c.Image.User, OCIRuntime: s.Runtime, CreatedTime: c.CreatedAt.UTC(), CheckpointedAt: s.At.UTC(),
 	}, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := to.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: configDump, Mode: 0o600, Size: int64(len(config)), ModTime: s.at}); err != nil {
+	if err := to.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: configDump, Mode: 0o600, Size: int64(len(config)), ModTime: s.At}); err != nil {
 		return err
 	}
 	if _, err := to.Write(config); err != nil {
 		return err
 	}
 	for _, f := range []struct{ name, from string }{
-		{specDump, shotSpec}, {imagesDir, shotImages}, {rootfsDiff, shotChanges}, {deletedFiles, shotDeleted},
-		{containerLog, shotLog}, {dumpLog, filepath.Join(shotCriu, "dump.log")}, {statsDump, filepath.Join(shotCriu, "stats-dump")},
+		{specDump, s.Work.spec()}, {imagesDir, s.Work.Images()}, {rootfsDiff, s.Work.Changes()}, {deletedFiles, s.Work.deleted()},
+		{containerLog, s.Work.log()}, {dumpLog, filepath.Join(s.Work.Criu(), "dump.log")}, {statsDump, filepath.Join(s.Work.Criu(), "stats-dump")},
 	} {
-		if err := addTo(ctx, to, f.name, filepath.Join(s.work, f.from)); err != nil {
+		if err := addTo(ctx, to, f.name, f.from); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
@@ -212,7 +231,7 @@ func addTo(ctx context.Context, to *tar.Writer, name, from string) error {
 	}
 	f, err := os.Open(from)
 	if err != nil {
-		return ignoreGone(err)
+		return ignoreMissing(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -244,10 +263,9 @@ func addTo(ctx context.Context, to *tar.Writer, name, from string) error {
 	return err
 }
 
-// handlerName is what config.dump calls the runtime.
-func handlerName(h Handler) string {
-	if !h.external() {
-		return "libcontainer"
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return filepath.Base(h.binary())
+	return err
 }

@@ -1,12 +1,10 @@
-package lifecycle
+package checkpoint
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -15,40 +13,14 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
-	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// verifyRestored looks at the processes that criu has made of an archive, before any of
-// them runs: they must be as confined as the request says, whatever the archive's images
-// say. It asks the kernel, not the archive. Processes get the request's oom_score_adj and the
-// pod's namespaces its hostname and sysctls again.
-func (p *plan) verifyRestored(context.Context) error {
-	pids, err := p.manager.cgroups.Procs(p.container.Cgroup)
-	if err != nil {
-		return err
-	}
-	if len(pids) == 0 {
-		return fmt.Errorf("%w: criu has restored no process", pod.ErrInvalid)
-	}
-	for _, pid := range pids {
-		if err := p.verifyProcess(pid); err != nil {
-			return fmt.Errorf("%w: a process of the checkpoint is not as the request confines it: %w", pod.ErrInvalid, err)
-		}
-		if score := p.spec.Process.OOMScoreAdj; score != nil {
-			path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
-			if err := os.WriteFile(path, []byte(strconv.Itoa(*score)), 0); err != nil {
-				return fmt.Errorf("set oom_score_adj of restored process %d: %w", pid, err)
-			}
-		}
-	}
-	if err := p.manager.network.ConfigureNamespaces(namespaceRequest(p.sandbox)); err != nil {
-		return err
-	}
-	return os.RemoveAll(p.restore.work) // a copy of the processes' memory, which nobody needs any more
-}
-
-func (p *plan) verifyProcess(pid int) error {
-	if err := p.verifyNamespaces(pid); err != nil {
+// Confined is nil when a process that criu has made of an archive is as confined as the
+// specification says, whatever the archive's images say: its namespaces, every thread's
+// capabilities and filters, and its mounts. It asks the kernel, not the archive, and must be
+// asked before the process runs. The error says in a line what is otherwise.
+func Confined(s *specs.Spec, pid int) error {
+	if err := verifyNamespaces(s, pid); err != nil {
 		return err
 	}
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -60,7 +32,7 @@ func (p *plan) verifyProcess(pid int) error {
 		if err != nil {
 			return err
 		}
-		if err := verifyStatus(p.spec, string(status)); err != nil {
+		if err := verifyStatus(s, string(status)); err != nil {
 			return err
 		}
 	}
@@ -68,20 +40,20 @@ func (p *plan) verifyProcess(pid int) error {
 	if err != nil {
 		return err
 	}
-	return p.verifyMounts(fmt.Sprintf("/proc/%d/root", pid), mounts)
+	return verifyMounts(s, fmt.Sprintf("/proc/%d/root", pid), mounts)
 }
 
 // verifyNamespaces: those with a path are the pod's, the others are not the host's, as far
 // as the specification has them.
-func (p *plan) verifyNamespaces(pid int) error {
+func verifyNamespaces(s *specs.Spec, pid int) error {
 	files := map[specs.LinuxNamespaceType]string{
 		specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.PIDNamespace: "pid", specs.MountNamespace: "mnt",
 	}
 	for kind, file := range files {
-		asked := slices.IndexFunc(p.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+		asked := slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
 		want, other := "/proc/self/ns/"+file, false
 		if asked >= 0 {
-			if want, other = p.spec.Linux.Namespaces[asked].Path, false; want == "" {
+			if want, other = s.Linux.Namespaces[asked].Path, false; want == "" {
 				want, other = "/proc/self/ns/"+file, true
 			}
 		}
@@ -152,7 +124,7 @@ func hasField(status, key, value string) bool {
 
 // verifyMounts: what the specification masks or write-protects is so, a mount of its is of
 // its kind and its source, and there is no other mount than those.
-func (p *plan) verifyMounts(root string, mounts []*mountinfo.Info) error {
+func verifyMounts(s *specs.Spec, root string, mounts []*mountinfo.Info) error {
 	at := map[string]*mountinfo.Info{}
 	for _, m := range mounts {
 		at[m.Mountpoint] = m // the last one covers the others
@@ -162,10 +134,10 @@ func (p *plan) verifyMounts(root string, mounts []*mountinfo.Info) error {
 		m := at[path]
 		return m != nil && slices.Contains(strings.Split(m.Options, ","), "ro")
 	}
-	if p.spec.Root.Readonly && !readonly("/") {
+	if s.Root.Readonly && !readonly("/") {
 		return fmt.Errorf("its root file system is writable")
 	}
-	for _, m := range p.spec.Mounts {
+	for _, m := range s.Mounts {
 		place := filepath.Clean(m.Destination)
 		known[place] = true
 		is := at[place]
@@ -187,25 +159,25 @@ func (p *plan) verifyMounts(root string, mounts []*mountinfo.Info) error {
 			return fmt.Errorf("%s is writable", place)
 		}
 	}
-	for _, path := range p.spec.Linux.MaskedPaths {
+	for _, path := range s.Linux.MaskedPaths {
 		known[path] = true
 		masked := at[path] != nil && at[path].FSType != "proc" && at[path].FSType != "sysfs"
 		if unix.Faccessat(unix.AT_FDCWD, root+path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil && !masked {
 			return fmt.Errorf("%s is not masked", path)
 		}
 	}
-	for _, path := range p.spec.Linux.ReadonlyPaths {
+	for _, path := range s.Linux.ReadonlyPaths {
 		known[path] = true
 		if unix.Faccessat(unix.AT_FDCWD, root+path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == nil && !readonly(path) {
 			return fmt.Errorf("%s is writable", path)
 		}
 	}
 	for place, m := range at {
-		if !known[place] && !p.mayMount(place) {
+		if !known[place] && !mayMount(s, place) {
 			return fmt.Errorf("%.200q is a mount that the request does not have", place)
 		}
 		// Where v1 hierarchies are mounted is a tmpfs, which libcontainer leaves writable.
-		if (m.FSType == "cgroup" || m.FSType == "cgroup2") && !readonly(place) && p.cgroupsReadonly() {
+		if (m.FSType == "cgroup" || m.FSType == "cgroup2") && !readonly(place) && cgroupsReadonly(s) {
 			return fmt.Errorf("%.200q is writable", place)
 		}
 	}
@@ -214,16 +186,16 @@ func (p *plan) verifyMounts(root string, mounts []*mountinfo.Info) error {
 
 // mayMount: control groups come as several mounts below one, binds bring what is mounted
 // below them where they are recursive, and devices may be binds of the host's.
-func (p *plan) mayMount(place string) bool {
-	for _, m := range p.spec.Mounts {
+func mayMount(s *specs.Spec, place string) bool {
+	for _, m := range s.Mounts {
 		if (m.Type == "cgroup" || slices.Contains(m.Options, "rbind")) && strings.HasPrefix(place, filepath.Clean(m.Destination)+"/") {
 			return true
 		}
 	}
-	return slices.ContainsFunc(p.spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == place })
+	return slices.ContainsFunc(s.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == place })
 }
 
 // cgroupsReadonly: the specification does not let the container write control groups.
-func (p *plan) cgroupsReadonly() bool {
-	return slices.ContainsFunc(p.spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" && slices.Contains(m.Options, "ro") })
+func cgroupsReadonly(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" && slices.Contains(m.Options, "ro") })
 }

@@ -1,4 +1,4 @@
-package lifecycle
+package checkpoint
 
 import (
 	"archive/tar"
@@ -19,31 +19,37 @@ import (
 
 // An archive that is restored is not trusted. What is taken from it: criu's images as
 // plain files in one directory, the changed files (image.ApplyChanges confines them),
-// and from config.dump and spec.dump what the request is compared with. Everything else is passed over. Nothing is compressed, so that
-// nothing can become larger than the archive itself.
+// and from config.dump and spec.dump what the request is compared with. Everything else is passed
+// over. Nothing is compressed, so that nothing can become larger than the archive itself.
 
 // Bounds of what is read from an archive.
 const (
-	maxArchives    = 256     // archives of a pod
-	maxParts       = 100_000 // entries of an archive
+	maxArchives    = 256 // archives of a pod
 	maxDocument    = 16 << 20
 	maxDescriptors = 3 // stdin, stdout, stderr
 )
 
-// snapshot is one container's archive, opened; its file is the caller's to close.
-type snapshot struct {
+// MaxParts bounds the entries of an archive.
+const MaxParts = 100_000
+
+// Suffix ends the names of a pod's archives, those that Open looks at.
+const Suffix = ".tar"
+
+// Snapshot is one container's archive, opened; CloseAll closes its file.
+type Snapshot struct {
 	file   *os.File
 	size   int64
 	config dumpedConfig
 	spec   specs.Spec
 }
 
-// openSnapshots reads what the archives in dir are of, by container name.
-func openSnapshots(ctx context.Context, dir string) (_ map[string]*snapshot, err error) {
-	found := map[string]*snapshot{}
+// Open reads what the archives in dir are of, by container name. They are the caller's to close.
+// What is no archive of a checkpoint is pod.ErrInvalid, what is too large pod.ErrExhausted.
+func Open(ctx context.Context, dir string) (_ map[string]*Snapshot, err error) {
+	found := map[string]*Snapshot{}
 	defer func() {
 		if err != nil {
-			closeSnapshots(found)
+			CloseAll(found)
 			err = fmt.Errorf("read checkpoint: %w", err)
 		}
 	}()
@@ -55,7 +61,7 @@ func openSnapshots(ctx context.Context, dir string) (_ map[string]*snapshot, err
 		return nil, fmt.Errorf("%w: %d files, at most %d", pod.ErrExhausted, len(entries), maxArchives)
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), archiveSuffix) || strings.HasPrefix(e.Name(), ".") {
+		if !strings.HasSuffix(e.Name(), Suffix) || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		s, err := openSnapshot(ctx, filepath.Join(dir, e.Name()))
@@ -71,14 +77,15 @@ func openSnapshots(ctx context.Context, dir string) (_ map[string]*snapshot, err
 	return found, nil
 }
 
-func closeSnapshots(all map[string]*snapshot) {
+// CloseAll closes what Open has returned.
+func CloseAll(all map[string]*Snapshot) {
 	for _, s := range all {
 		s.file.Close()
 	}
 }
 
 // openSnapshot reads config.dump and spec.dump.
-func openSnapshot(ctx context.Context, path string) (_ *snapshot, err error) {
+func openSnapshot(ctx context.Context, path string) (_ *Snapshot, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", pod.ErrInvalid, err)
@@ -95,11 +102,14 @@ func openSnapshot(ctx context.Context, path string) (_ *snapshot, err error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: it is no regular file", pod.ErrInvalid)
 	}
-	s := &snapshot{file: f, size: info.Size()}
+	s := &Snapshot{file: f, size: info.Size()}
 	return s, s.describe(ctx)
 }
 
-func (s *snapshot) describe(ctx context.Context) error {
+// Image is the ID of the image that the container was made from, as the archive says.
+func (s *Snapshot) Image() string { return s.config.RootfsImage }
+
+func (s *Snapshot) describe(ctx context.Context) error {
 	wanted := map[string]any{configDump: &s.config, specDump: &s.spec}
 	err := s.each(ctx, func(h *tar.Header, content io.Reader) error {
 		into := wanted[h.Name]
@@ -124,7 +134,7 @@ func (s *snapshot) describe(ctx context.Context) error {
 
 // each calls visit for every entry of the archive, from its beginning. Names come without
 // "./" before them.
-func (s *snapshot) each(ctx context.Context, visit func(*tar.Header, io.Reader) error) error {
+func (s *Snapshot) each(ctx context.Context, visit func(*tar.Header, io.Reader) error) error {
 	archive := tar.NewReader(io.NewSectionReader(s.file, 0, s.size))
 	for n := 0; ; n++ {
 		if err := context.Cause(ctx); err != nil {
@@ -137,8 +147,8 @@ func (s *snapshot) each(ctx context.Context, visit func(*tar.Header, io.Reader) 
 		if err != nil {
 			return fmt.Errorf("%w: it is no plain tar archive: %w", pod.ErrInvalid, err)
 		}
-		if n == maxParts {
-			return fmt.Errorf("%w: more than %d entries", pod.ErrExhausted, maxParts)
+		if n == MaxParts {
+			return fmt.Errorf("%w: more than %d entries", pod.ErrExhausted, MaxParts)
 		}
 		h.Name = strings.TrimPrefix(h.Name, "./")
 		if h.Size < 0 || h.Size > s.size { // a sparse file would be larger than the archive
@@ -165,10 +175,10 @@ func readDocument(h *tar.Header, content io.Reader, into any) error {
 	return nil
 }
 
-// unpack writes criu's images into dir/images and the archive of changes to dir/changes,
-// which exist only afterwards, and returns the list of deleted files.
-func (s *snapshot) unpack(ctx context.Context, dir string) (deleted []string, err error) {
-	images := filepath.Join(dir, shotImages)
+// Unpack writes criu's images and the archive of changes into work, where they exist only
+// afterwards, and returns the list of deleted files. Errors are Open's.
+func (s *Snapshot) Unpack(ctx context.Context, work Work) (deleted []string, err error) {
+	images := work.Images()
 	if err := os.Mkdir(images, 0o700); err != nil {
 		return nil, err
 	}
@@ -202,7 +212,7 @@ func (s *snapshot) unpack(ctx context.Context, dir string) (deleted []string, er
 		case isImage:
 			return store(h, content, filepath.Join(images, name))
 		case h.Name == rootfsDiff:
-			return store(h, content, filepath.Join(dir, shotChanges))
+			return store(h, content, work.Changes())
 		case h.Name == deletedFiles:
 			return readDocument(h, content, &deleted)
 		}
