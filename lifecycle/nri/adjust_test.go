@@ -115,3 +115,15 @@ func TestLimitsSurviveTheWayToPluginsAndBack(t *testing.T) {
 		t.Errorf("a limit that cannot be set: %v", err)
 	}
 }
+
+func TestUnconfinedContainerIsToldWithoutPolicy(t *testing.T) {
+	c := pod.Container{ID: "id"}
+	if told := containerOf(c, specification()); told.Linux.SeccompPolicy != nil {
+		t.Errorf("seccomp policy of an unconfined container: %v", told.Linux.SeccompPolicy)
+	}
+	confined := specification()
+	confined.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
+	if told := containerOf(c, confined); told.Linux.SeccompPolicy.GetDefaultAction() != "SCMP_ACT_ERRNO" {
+		t.Errorf("seccomp policy of a confined container: %v", told.Linux.SeccompPolicy)
+	}
+}

@@ -98,7 +98,10 @@ func specified(told *adaptation.Container, s *specs.Spec) {
 		told.Linux.Namespaces, told.Linux.Devices = api.FromOCILinuxNamespaces(l.Namespaces), api.FromOCILinuxDevices(l.Devices)
 		told.Linux.Resources = api.FromOCILinuxResources(l.Resources, nil)
 		told.Linux.CgroupsPath, told.Linux.Sysctl = l.CgroupsPath, l.Sysctl
-		told.Linux.SeccompPolicy, told.Linux.NetDevices = api.FromOCILinuxSeccomp(l.Seccomp), api.FromOCILinuxNetDevices(l.NetDevices)
+		told.Linux.NetDevices = api.FromOCILinuxNetDevices(l.NetDevices)
+		if l.Seccomp != nil { // unconfined; the conversion does not ask
+			told.Linux.SeccompPolicy = api.FromOCILinuxSeccomp(l.Seccomp)
+		}
 	}
 }
 
