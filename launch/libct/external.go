@@ -261,6 +261,7 @@ func externalKind(text string) launch.Kind {
 		{"container not running", launch.KindGone},
 		{"open executable", launch.KindNotExecutable},       // crun: a directory, or no permission
 		{"is not a regular file", launch.KindNotExecutable}, // crun 1.21: a directory
+		{"is not executable", launch.KindNotExecutable},     // crun 1.21: no permission
 		{"exec format error", launch.KindNotExecutable},
 		{"Exec format error", launch.KindNotExecutable},
 		{"hybrid mode", launch.KindInvalid},
