@@ -2,8 +2,12 @@ package lifecycle
 
 import (
 	"github.com/vitrine-runtime/vitrine/cgroup"
+	"github.com/vitrine-runtime/vitrine/lifecycle/events"
 	"github.com/vitrine-runtime/vitrine/network"
 )
+
+// Subscription is a reader's queue of events.
+type Subscription = events.Subscription
 
 // CgroupStats are a cgroup's figures, passed on as the cgroup room read them.
 type CgroupStats = cgroup.Stats

@@ -29,7 +29,7 @@ func TestDenialsAreOnRecordAndToldOncePerKind(t *testing.T) {
 	if len(ev.Denials) != pod.MaxDenials || ev.DenialsLost != pod.MaxDenials+2 || ev.Denials[1].Path != "/b" || ev.Denials[0].Error != "EROFS" {
 		t.Errorf("%d denials, %d lost: %+v", len(ev.Denials), ev.DenialsLost, ev.Denials[0])
 	}
-	if n := len(events.events); n != pod.MaxDenialEvents {
+	if n := len(events.Events()); n != pod.MaxDenialEvents {
 		t.Errorf("%d events, want %d", n, pod.MaxDenialEvents)
 	}
 	if e := <-events.Events(); e.Kind != pod.ContainerDenied || e.Denial == nil || e.Denial.Path != "/a" || e.Denial.Remedy == "" {

@@ -112,7 +112,7 @@ func (m *Manager) publishContainer(kind pod.EventKind, c pod.Container, from pod
 // in which events are numbered, so that of two events the later one never shows an older
 // pod: kubelet takes the last one's for what is.
 func (m *Manager) publish(e pod.Event) {
-	m.hub.publish(e, func(e *pod.Event) {
+	m.hub.Publish(e, func(e *pod.Event) {
 		if c := e.Container; c != nil {
 			if owner, err := m.index.sandbox(string(c.SandboxID)); err == nil {
 				e.Sandbox = *owner.value.Load()

@@ -79,7 +79,7 @@ func TestKillWaitsUntilTheExecsProcessIsKnown(t *testing.T) {
 	defer events.Close()
 	exec := m.execs.begin(c.value.Load().ID)
 	m.takeKill(t.Context(), killOf(7, 100, sinceBoot(), 1))
-	if n := len(events.events); n != 0 {
+	if n := len(events.Events()); n != 0 {
 		t.Fatalf("%d events before it is known whose the process is", n)
 	}
 	seen := killOf(7, 99, sinceBoot(), 1)

@@ -13,6 +13,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/image"
 	"github.com/vitrine-runtime/vitrine/lifecycle/cdi"
 	"github.com/vitrine-runtime/vitrine/lifecycle/checkpoint"
+	"github.com/vitrine-runtime/vitrine/lifecycle/events"
 	"github.com/vitrine-runtime/vitrine/lifecycle/host"
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
 	"github.com/vitrine-runtime/vitrine/monitor/client"
@@ -127,7 +128,7 @@ type Manager struct {
 	// fileSystem is that of writable layers.
 	fileSystem fileSystem
 	index      *index
-	hub        *hub
+	hub        *events.Hub
 	ops        *operations
 	probes     probes
 	criu       checkpoint.Criu
@@ -164,7 +165,7 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	m := &Manager{
 		config: config, host: found, store: store,
 		images: rooms.Images, network: rooms.Network, cgroups: rooms.Cgroups, plugins: rooms.Plugins, witness: rooms.Witness,
-		index: newIndex(), hub: newHub(), ops: &operations{live: map[*operation]struct{}{}},
+		index: newIndex(), hub: events.NewHub(), ops: &operations{live: map[*operation]struct{}{}},
 	}
 	if m.enterer, err = client.OpenEnterer(m.enterPath()); err != nil {
 		slog.InfoContext(ctx, "libcontainer does all creations and exec sessions", "cause", err)
@@ -298,11 +299,11 @@ func copies[T any](list []*T) []T {
 }
 
 // Subscribe returns the events from now on. See Subscription.
-func (m *Manager) Subscribe(buffer int) *Subscription { return m.hub.subscribe(buffer) }
+func (m *Manager) Subscribe(buffer int) *Subscription { return m.hub.Subscribe(buffer) }
 
 // SubscribeReplay is Subscribe for a reader that may have been connected to the daemon
-// before this one: see replay.go.
-func (m *Manager) SubscribeReplay(buffer int) *Subscription { return m.hub.join(buffer, true) }
+// before this one: see package events.
+func (m *Manager) SubscribeReplay(buffer int) *Subscription { return m.hub.SubscribeReplay(buffer) }
 
 // Operations returns what is in flight, oldest first.
 func (m *Manager) Operations() []Operation { return m.ops.list() }

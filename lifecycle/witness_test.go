@@ -10,6 +10,7 @@ import (
 
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/ebpf"
+	"github.com/vitrine-runtime/vitrine/lifecycle/events"
 	"github.com/vitrine-runtime/vitrine/oom"
 	"github.com/vitrine-runtime/vitrine/oom/calls"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
@@ -61,7 +62,7 @@ func observed(t *testing.T) (*Manager, *book) {
 	}
 	t.Cleanup(func() { cgroups.Close() })
 	b := &book{map[uint64]bool{}, map[uint64]oom.Last{}, map[uint64][]denial.Line{}, nil, map[uint64]oom.Start{}}
-	m := &Manager{store: store, index: newIndex(), hub: newHub(), cgroups: cgroups, witness: b}
+	m := &Manager{store: store, index: newIndex(), hub: events.NewHub(), cgroups: cgroups, witness: b}
 	m.refused.begin()
 	m.starts.begin()
 	return m, b
@@ -97,7 +98,7 @@ func TestKillIsOnRecordAndToldOnce(t *testing.T) {
 	if ev.OOMKills != pod.MaxKills+3 || len(ev.Kills) != pod.MaxKills || ev.Kills[0].Victim.PID != 103 {
 		t.Errorf("%d kills, the first of %d on record: %+v", ev.OOMKills, len(ev.Kills), ev.Kills[0])
 	}
-	if n := len(events.events); n != pod.MaxKills+3 {
+	if n := len(events.Events()); n != pod.MaxKills+3 {
 		t.Errorf("%d events", n)
 	}
 	if e := <-events.Events(); e.Kind != pod.ContainerOOM || e.Kill == nil || e.From != e.To {

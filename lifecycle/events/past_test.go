@@ -1,4 +1,4 @@
-package lifecycle
+package events
 
 import (
 	"testing"
@@ -8,13 +8,13 @@ import (
 )
 
 func TestReaderThatComesBackReceivesWhatItMissedFirst(t *testing.T) {
-	h := newHub()
-	h.publish(pod.Event{Kind: "before any restart"}, nil)
-	h.remember([]pod.Event{{Kind: "record"}}, time.Now())
-	h.publish(pod.Event{Kind: "recovery"}, nil)
-	h.publish(pod.Event{Kind: pod.ContainerOOM}, nil) // no change of state, so nothing to catch up on
-	again, plain := h.join(1, true), h.subscribe(1)
-	h.publish(pod.Event{Kind: "new"}, nil)
+	h := NewHub()
+	h.Publish(pod.Event{Kind: "before any restart"}, nil)
+	h.Remember([]pod.Event{{Kind: "record"}}, time.Now())
+	h.Publish(pod.Event{Kind: "recovery"}, nil)
+	h.Publish(pod.Event{Kind: pod.ContainerOOM}, nil) // no change of state, so nothing to catch up on
+	again, plain := h.SubscribeReplay(1), h.Subscribe(1)
+	h.Publish(pod.Event{Kind: "new"}, nil)
 	again.Close()
 	plain.Close()
 	for name, tc := range map[string]struct {
@@ -46,14 +46,14 @@ func TestPastIsBoundedAndEnds(t *testing.T) {
 		t.Errorf("%d events are remembered before the daemon has begun to", len(got))
 	}
 	p.open(start)
-	for seq := range uint64(5 * replayMost) {
+	for seq := range uint64(5 * ReplayMost) {
 		p.note(&pod.Event{Seq: seq}, start)
 	}
 	got := p.recall(start)
-	if len(got) > replayMost || len(got) < replayMost/2 || got[len(got)-1].Seq != 5*replayMost-1 {
+	if len(got) > ReplayMost || len(got) < ReplayMost/2 || got[len(got)-1].Seq != 5*ReplayMost-1 {
 		t.Errorf("%d events are remembered, the last number %d", len(got), got[len(got)-1].Seq)
 	}
-	if got := p.recall(start.Add(replayFor + time.Second)); got != nil {
+	if got := p.recall(start.Add(ReplayFor + time.Second)); got != nil {
 		t.Errorf("%d events are remembered after the time for it", len(got))
 	}
 }

@@ -1,4 +1,4 @@
-package lifecycle
+package events
 
 import (
 	"sync"
@@ -12,7 +12,7 @@ import (
 // closed and Lost is true, so that it can subscribe again and list, rather than
 // go on with a hole.
 type Subscription struct {
-	hub    *hub
+	hub    *Hub
 	events chan *pod.Event
 	lost   bool // guarded by hub.mu
 }
@@ -31,20 +31,25 @@ func (s *Subscription) Lost() bool {
 // Close ends the subscription; it may be called more than once.
 func (s *Subscription) Close() { s.hub.drop(s, false) }
 
-// hub hands each event to every subscriber without ever waiting for one.
-type hub struct {
-	mu   sync.Mutex // guards the rest and the order of events; held while one is completed from the index
+// Hub hands each event to every subscriber without ever waiting for one. It is safe for
+// concurrent use.
+type Hub struct {
+	mu   sync.Mutex // guards the rest and the order of events; held while one is completed
 	seq  uint64
 	subs map[*Subscription]struct{}
 	past past
 }
 
-func newHub() *hub { return &hub{subs: map[*Subscription]struct{}{}} }
+// NewHub is a hub without subscribers and without a past.
+func NewHub() *Hub { return &Hub{subs: map[*Subscription]struct{}{}} }
 
-func (h *hub) subscribe(buffer int) *Subscription { return h.join(buffer, false) }
+// Subscribe adds a subscriber that may be buffer events behind. Its owner closes it.
+func (h *Hub) Subscribe(buffer int) *Subscription { return h.join(buffer, false) }
 
-// join adds a subscriber; with replay it first receives what the hub still remembers.
-func (h *hub) join(buffer int, replay bool) *Subscription {
+// SubscribeReplay adds a subscriber that first receives what the hub still remembers.
+func (h *Hub) SubscribeReplay(buffer int) *Subscription { return h.join(buffer, true) }
+
+func (h *Hub) join(buffer int, replay bool) *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var before []*pod.Event
@@ -59,9 +64,9 @@ func (h *hub) join(buffer int, replay bool) *Subscription {
 	return s
 }
 
-// publish numbers an event and hands it out. complete, if not nil, fills in what the
+// Publish numbers an event and hands it out. complete, if not nil, fills in what the
 // event's place in the order decides; it must not wait for anything.
-func (h *hub) publish(e pod.Event, complete func(*pod.Event)) {
+func (h *Hub) Publish(e pod.Event, complete func(*pod.Event)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seq++
@@ -80,13 +85,13 @@ func (h *hub) publish(e pod.Event, complete func(*pod.Event)) {
 	}
 }
 
-func (h *hub) drop(s *Subscription, lost bool) {
+func (h *Hub) drop(s *Subscription, lost bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dropLocked(s, lost)
 }
 
-func (h *hub) dropLocked(s *Subscription, lost bool) {
+func (h *Hub) dropLocked(s *Subscription, lost bool) {
 	if _, live := h.subs[s]; !live {
 		return
 	}
