@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vitrine-runtime/vitrine/lifecycle/refuser"
 	"github.com/vitrine-runtime/vitrine/oom/denial"
 	"github.com/vitrine-runtime/vitrine/pod"
 	"github.com/vitrine-runtime/vitrine/telemetry"
@@ -94,7 +95,7 @@ func (m *Manager) ledger(ctx context.Context, c pod.Container) (ledger []pod.Den
 			break
 		}
 		d := denial.Record(line, now, boot)
-		m.tellApart(c, &d)
+		refuser.TellApart(c, m.Specification, &d)
 		ledger = append(ledger, d)
 	}
 	return ledger, lost
@@ -111,4 +112,10 @@ func (m *Manager) Denials(ctx context.Context, c pod.Container) (ledger []pod.De
 
 func (m *Manager) publishDenial(c pod.Container, d pod.Denial) {
 	m.publish(pod.Event{Kind: pod.ContainerDenied, Container: &c, From: c.State, To: c.State, Denial: &d})
+}
+
+// RefusedDevice says that a path of the container is a device which none of its rules
+// allows to be opened; empty: it is not, or that is not known.
+func (m *Manager) RefusedDevice(c pod.Container, path string) string {
+	return refuser.Device(c, m.Specification, path)
 }

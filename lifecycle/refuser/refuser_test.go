@@ -1,4 +1,4 @@
-package lifecycle
+package refuser
 
 import (
 	"errors"
@@ -24,17 +24,17 @@ func TestDeviceIsRefusedWhenNoRuleAllowsIt(t *testing.T) {
 		{Allow: true, Type: "c", Major: deviceNumber(136), Access: "rwm"},
 	}
 	for name, test := range map[string]struct {
-		node    refusedNode
+		node    node
 		rules   []specs.LinuxDeviceCgroup
 		refused bool
 	}{
-		"allowed by its number":    {refusedNode{mode: unix.S_IFCHR, major: 1, minor: 3}, rules, false},
-		"allowed by its major":     {refusedNode{mode: unix.S_IFCHR, major: 136, minor: 9}, rules, false},
-		"to be made, not opened":   {refusedNode{mode: unix.S_IFCHR, major: 1, minor: 11}, rules, true},
-		"a block device":           {refusedNode{mode: unix.S_IFBLK, major: 1, minor: 3}, rules, true},
-		"a file":                   {refusedNode{mode: unix.S_IFREG, major: 1, minor: 11}, rules, false},
-		"of a privileged one":      {refusedNode{mode: unix.S_IFBLK, major: 8}, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, false},
-		"where there are no rules": {refusedNode{mode: unix.S_IFBLK, major: 8}, nil, false},
+		"allowed by its number":    {node{mode: unix.S_IFCHR, major: 1, minor: 3}, rules, false},
+		"allowed by its major":     {node{mode: unix.S_IFCHR, major: 136, minor: 9}, rules, false},
+		"to be made, not opened":   {node{mode: unix.S_IFCHR, major: 1, minor: 11}, rules, true},
+		"a block device":           {node{mode: unix.S_IFBLK, major: 1, minor: 3}, rules, true},
+		"a file":                   {node{mode: unix.S_IFREG, major: 1, minor: 11}, rules, false},
+		"of a privileged one":      {node{mode: unix.S_IFBLK, major: 8}, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, false},
+		"where there are no rules": {node{mode: unix.S_IFBLK, major: 8}, nil, false},
 	} {
 		s := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{Devices: test.rules}}}
 		if got := deviceRefused(s, test.node); (got != "") != test.refused {
@@ -45,21 +45,21 @@ func TestDeviceIsRefusedWhenNoRuleAllowsIt(t *testing.T) {
 
 func TestWhatLeavesAppArmor(t *testing.T) {
 	for name, test := range map[string]struct {
-		node    refusedNode
+		node    node
 		syscall string
 		leaves  bool
 	}{
-		"a file that may be read":            {refusedNode{mode: unix.S_IFREG | 0o644}, "openat", true},
-		"a program":                          {refusedNode{mode: unix.S_IFREG | 0o755}, "execve", true},
-		"a program without its bit":          {refusedNode{mode: unix.S_IFREG | 0o644}, "execve", false},
-		"a program on a noexec mount":        {refusedNode{mode: unix.S_IFREG | 0o755, flags: unix.ST_NOEXEC}, "execve", false},
-		"a directory to be executed":         {refusedNode{mode: unix.S_IFDIR | 0o755}, "execve", false},
-		"a device on a nodev mount":          {refusedNode{mode: unix.S_IFCHR | 0o666, flags: unix.ST_NODEV}, "openat", false},
-		"a device":                           {refusedNode{mode: unix.S_IFCHR | 0o666}, "openat", true},
-		"a file of procfs, which has rules":  {refusedNode{mode: unix.S_IFREG | 0o644, magic: unix.PROC_SUPER_MAGIC}, "openat", false},
-		"a file of a server":                 {refusedNode{mode: unix.S_IFREG | 0o644, magic: unix.NFS_SUPER_MAGIC}, "openat", false},
-		"a file in a directory for everyone": {refusedNode{mode: unix.S_IFREG | 0o644, sticky: true}, "openat", false},
-		"another call":                       {refusedNode{mode: unix.S_IFREG | 0o644}, "connect", false},
+		"a file that may be read":            {node{mode: unix.S_IFREG | 0o644}, "openat", true},
+		"a program":                          {node{mode: unix.S_IFREG | 0o755}, "execve", true},
+		"a program without its bit":          {node{mode: unix.S_IFREG | 0o644}, "execve", false},
+		"a program on a noexec mount":        {node{mode: unix.S_IFREG | 0o755, flags: unix.ST_NOEXEC}, "execve", false},
+		"a directory to be executed":         {node{mode: unix.S_IFDIR | 0o755}, "execve", false},
+		"a device on a nodev mount":          {node{mode: unix.S_IFCHR | 0o666, flags: unix.ST_NODEV}, "openat", false},
+		"a device":                           {node{mode: unix.S_IFCHR | 0o666}, "openat", true},
+		"a file of procfs, which has rules":  {node{mode: unix.S_IFREG | 0o644, magic: unix.PROC_SUPER_MAGIC}, "openat", false},
+		"a file of a server":                 {node{mode: unix.S_IFREG | 0o644, magic: unix.NFS_SUPER_MAGIC}, "openat", false},
+		"a file in a directory for everyone": {node{mode: unix.S_IFREG | 0o644, sticky: true}, "openat", false},
+		"another call":                       {node{mode: unix.S_IFREG | 0o644}, "connect", false},
 	} {
 		if got := test.node.leavesAppArmor(test.syscall); got != test.leaves {
 			t.Errorf("%s: %v", name, got)
@@ -68,8 +68,7 @@ func TestWhatLeavesAppArmor(t *testing.T) {
 }
 
 func TestNodeIsFoundThroughMountsOfAContainerThatIsGone(t *testing.T) {
-	m, _ := observed(t)
-	c := *m.withContainer(t, pod.Exited, pod.Evidence{}).value.Load()
+	c := pod.Container{ID: pod.NewID(), State: pod.Exited}
 	dir := t.TempDir()
 	c.Init, c.Rootfs = pod.Process{}, filepath.Join(dir, "rootfs")
 	volume := filepath.Join(dir, "volume")
@@ -88,33 +87,30 @@ func TestNodeIsFoundThroughMountsOfAContainerThatIsGone(t *testing.T) {
 	}
 	c.Config = pod.ContainerConfig{ContainerConfig: &runtime.ContainerConfig{Mounts: []*runtime.Mount{{HostPath: volume, ContainerPath: "/data"}}}}
 	for path, want := range map[string]string{"/data/kmsg": "1:11", "/data/other": "", "/out": "", "kmsg": ""} {
-		n, found := m.nodeAt(c, path)
+		n, found := nodeAt(c, path)
 		if found != (want != "") || found && (n.major != 1 || n.minor != 11 || n.mode&unix.S_IFMT != unix.S_IFCHR) {
 			t.Errorf("%s: %+v, %v", path, n, found)
 		}
 	}
+	nobody := func(pod.ID) (*specs.Spec, error) { return nil, pod.ErrNotFound }
 	for _, d := range []pod.Denial{
 		{Layer: "permission", Syscall: "openat", Error: "EPERM", Path: "/data/kmsg"}, // without a specification
 		{Layer: "permission", Syscall: "openat", Error: "EPERM", Path: "data"},
 		{Layer: "seccomp", Syscall: "openat", Error: "EPERM", Path: "/data/kmsg"},
 	} {
 		was := d.Layer
-		if m.tellApart(c, &d); d.Layer != was {
+		if TellApart(c, nobody, &d); d.Layer != was {
 			t.Errorf("%+v", d)
 		}
 	}
-	s := `{"ociVersion":"1.2.0","linux":{"resources":{"devices":[{"allow":false,"access":"rwm"}]}}}`
-	if err := os.MkdirAll(m.store.ContainerDir(c.ID), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(m.store.ContainerDir(c.ID), "config.json"), []byte(s), 0o600); err != nil {
-		t.Fatal(err)
+	made := func(pod.ID) (*specs.Spec, error) {
+		return &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}}}, nil
 	}
 	d := pod.Denial{Layer: "permission", Syscall: "openat", Error: "EPERM", Path: "/data/kmsg", What: "openat failed"}
-	if m.tellApart(c, &d); d.Layer != "device" || !strings.Contains(d.What, "c 1:11") || d.Remedy == "" {
+	if TellApart(c, made, &d); d.Layer != "device" || !strings.Contains(d.What, "c 1:11") || d.Remedy == "" {
 		t.Errorf("%+v", d)
 	}
-	if got := m.RefusedDevice(c, "/data/kmsg"); !strings.Contains(got, "c 1:11") {
+	if got := Device(c, made, "/data/kmsg"); !strings.Contains(got, "c 1:11") {
 		t.Errorf("%q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package lifecycle
+package refuser
 
 import (
 	"fmt"
@@ -13,8 +13,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// Behind EPERM and EACCES for a path stand several who refuse, and the kernel names only
-// those with a tracepoint of their own. Two more can be told by what is left:
+// Two who refuse can be told by what is left:
 //
 //   - The device cgroup answers EPERM to an open (devcgroup_inode_permission,
 //     security/device_cgroup.c; bpf_cgroup_dev); a file's mode answers EACCES. A device that
@@ -23,16 +22,14 @@ import (
 //     kernel asks for that first (generic_permission, fs/namei.c), and a refusal without such
 //     a question is none of the mode's. Where a mount flag, the kind of file or a file system
 //     with rules of its own cannot be it either, an AppArmor profile that enforces is.
-//
-// What cannot be told stays a "permission".
 const (
 	layerPermission = "permission"
 	layerDevice     = "device"
 	layerAppArmor   = "apparmor"
 )
 
-// refusedNode is what stands at a path of a container.
-type refusedNode struct {
+// node is what stands at a path of a container.
+type node struct {
 	mode         uint32
 	major, minor uint32
 	// flags are those of the mount, magic its file system's kind (statfs(2)); sticky: of
@@ -41,16 +38,20 @@ type refusedNode struct {
 	sticky       bool
 }
 
-// tellApart names who refused, where the ledger's line holds only that somebody did.
-func (m *Manager) tellApart(c pod.Container, d *pod.Denial) {
+// Specifications finds what a container was made from.
+type Specifications func(pod.ID) (*specs.Spec, error)
+
+// TellApart names who refused, where the ledger's line holds only that somebody did: it then
+// changes the line's layer, remedy and text.
+func TellApart(c pod.Container, specification Specifications, d *pod.Denial) {
 	if d.Layer != layerPermission || !filepath.IsAbs(d.Path) || d.Error != "EPERM" && d.Error != "EACCES" {
 		return
 	}
-	s, err := m.Specification(c.ID)
+	s, err := specification(c.ID)
 	if err != nil {
 		return
 	}
-	n, found := m.nodeAt(c, d.Path)
+	n, found := nodeAt(c, d.Path)
 	if !found {
 		return
 	}
@@ -69,14 +70,14 @@ func (m *Manager) tellApart(c pod.Container, d *pod.Denial) {
 	}
 }
 
-// RefusedDevice says that a path of the container is a device which none of its rules
+// Device says that a path of the container is a device which none of its rules
 // allows to be opened; empty: it is not, or that is not known.
-func (m *Manager) RefusedDevice(c pod.Container, path string) string {
-	s, err := m.Specification(c.ID)
+func Device(c pod.Container, specification Specifications, path string) string {
+	s, err := specification(c.ID)
 	if err != nil || !filepath.IsAbs(path) {
 		return ""
 	}
-	n, found := m.nodeAt(c, path)
+	n, found := nodeAt(c, path)
 	if !found {
 		return ""
 	}
@@ -88,7 +89,7 @@ func (m *Manager) RefusedDevice(c pod.Container, path string) string {
 
 // deviceRefused says that a node is a device that no rule of the specification lets be
 // opened for reading or writing. The last rule that fits decides, as the cgroup has it.
-func deviceRefused(s *specs.Spec, n refusedNode) string {
+func deviceRefused(s *specs.Spec, n node) string {
 	var kind string
 	switch n.mode & unix.S_IFMT {
 	case unix.S_IFCHR:
@@ -124,7 +125,7 @@ var ownRules = map[int64]bool{
 }
 
 // leavesAppArmor: nothing that can be seen of the node explains EACCES.
-func (n refusedNode) leavesAppArmor(syscall string) bool {
+func (n node) leavesAppArmor(syscall string) bool {
 	kind := n.mode & unix.S_IFMT
 	device := kind == unix.S_IFCHR || kind == unix.S_IFBLK
 	switch {
@@ -158,7 +159,7 @@ func enforced(c pod.Container, s *specs.Spec) string {
 // nodeAt looks at a path of a container: through its PID 1 while that lives, then through
 // its mounts and root on the host. It looks only at what the kernel has in memory, as what
 // was just refused is, so it does not wait for a file system that hangs.
-func (m *Manager) nodeAt(c pod.Container, path string) (n refusedNode, found bool) {
+func nodeAt(c pod.Container, path string) (n node, found bool) {
 	root, rest := c.Rootfs, path
 	if proc.Alive(c.Init) {
 		root = fmt.Sprintf("/proc/%d/root", c.Init.PID)
