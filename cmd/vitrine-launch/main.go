@@ -6,15 +6,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/launch"
 	"github.com/vitrine-runtime/vitrine/launch/libct"
+	"github.com/vitrine-runtime/vitrine/launch/serve"
 )
 
 func init() {
@@ -49,18 +48,18 @@ func main() {
 	waited := time.Now()
 	var request launch.Request
 	if err == nil {
-		request, err = read(path)
+		request, err = serve.Request(path)
 	}
 	var reply launch.Reply
 	if err != nil {
-		reply.Error = &launch.Error{Step: "launch.request", Kind: launch.KindInvalid, Message: err.Error()}
+		reply = serve.Refusal(err)
 	} else {
 		if !gated {
 			waited = time.Time{}
 		}
 		reply = libct.Run(request, libct.Times{Born: born, Main: begun, Waited: waited, Read: time.Now()})
 	}
-	if err := answer(reply); err != nil {
+	if err := serve.Answer(reply); err != nil {
 		fmt.Fprintln(os.Stderr, "vitrine-launch: answer:", err)
 		os.Exit(1)
 	}
@@ -70,33 +69,4 @@ func main() {
 	if request.Runtime.Path == "" && (request.Op == launch.OpExec || request.Op == launch.OpCreate && request.Enterer != "" && reply.Way != launch.WayEnter) {
 		_ = libct.Learn(request)
 	}
-}
-
-// read reads the request.
-func read(path string) (request launch.Request, err error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return request, fmt.Errorf("read request: %w", err)
-	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		return request, fmt.Errorf("parse request %s: %w", path, err)
-	}
-	return request, nil
-}
-
-// answer writes the reply in one piece, which a pipe takes without blocking unless its
-// reader is gone.
-func answer(reply launch.Reply) error {
-	text := reply.Append(nil)
-	for len(text) > 0 {
-		n, err := syscall.Write(launch.ReplyFD, text)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		text = text[n:]
-	}
-	return nil
 }

@@ -7,7 +7,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/launch/serve"
 	"github.com/vitrine-runtime/vitrine/launch/shim"
 )
 
@@ -36,18 +36,18 @@ func run(path string, main time.Time) int {
 	waited, err := shim.Await()
 	var request launch.Request
 	if err == nil {
-		request, err = read(path)
+		request, err = serve.Request(path)
 	}
 	reply := launch.Reply{}
 	if err != nil {
-		reply.Error = &launch.Error{Step: "launch.request", Kind: launch.KindInvalid, Message: err.Error()}
+		reply = serve.Refusal(err)
 	} else {
 		var kept bool
 		if reply, kept = shim.Run(request, path, shim.Times{Born: begun(main), Main: main, Waited: waited}); kept {
 			return 0
 		}
 	}
-	if err := answer(reply); err != nil {
+	if err := serve.Answer(reply); err != nil {
 		fmt.Fprintln(os.Stderr, "vitrine-shim: answer:", err)
 		return 1
 	}
@@ -62,13 +62,13 @@ func keep(path string, at shim.Times) int {
 	debug.SetGCPercent(100) // the launcher's environment switches it off
 	unix.CloseOnExec(launch.ReplyFD)
 	unix.CloseOnExec(shim.DoneFD)
-	request, err := read(path)
+	request, err := serve.Request(path)
 	if err != nil {
-		_ = answer(launch.Reply{Error: &launch.Error{Step: "launch.request", Kind: launch.KindInvalid, Message: err.Error()}})
+		_ = serve.Answer(serve.Refusal(err))
 		return 1
 	}
 	return shim.Keep(request, at, func(reply launch.Reply) error {
-		err := answer(reply)
+		err := serve.Answer(reply)
 		_, _ = unix.Close(launch.ReplyFD), unix.Close(shim.DoneFD)
 		return err
 	})
@@ -81,30 +81,4 @@ func begun(main time.Time) time.Time {
 		return main
 	}
 	return main.Add(-time.Duration(used.Nano()))
-}
-
-func read(path string) (request launch.Request, err error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return request, fmt.Errorf("read request: %w", err)
-	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		return request, fmt.Errorf("parse request %s: %w", path, err)
-	}
-	return request, nil
-}
-
-// answer writes the reply in one piece.
-func answer(reply launch.Reply) error {
-	for text := reply.Append(nil); len(text) > 0; {
-		n, err := unix.Write(launch.ReplyFD, text)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		text = text[n:]
-	}
-	return nil
 }

@@ -9,13 +9,10 @@ extern int vitrine_spare;
 import "C"
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/launch/serve"
 )
 
 // Birth is when this process was forked (as far as its CPU time tells).
@@ -28,9 +25,6 @@ func Given(fd int) bool { return C.vitrine_given&(1<<fd) != 0 }
 // givenPipe is Given and a pipe.
 func givenPipe(fd int) bool { return C.vitrine_pipes&(1<<fd) != 0 }
 
-// errUnwanted: whoever wanted the launcher's work has gone or changed its mind.
-var errUnwanted = errors.New("the request was given up before it was written")
-
 // Await returns when the request may be read, and whether that had to be waited for:
 // see launch.GateFD.
 func Await() (gated bool, err error) {
@@ -40,13 +34,5 @@ func Await() (gated bool, err error) {
 	if C.vitrine_spare == 0 {
 		warm()
 	}
-	gate := os.NewFile(launch.GateFD, "gate")
-	defer gate.Close()
-	var open [1]byte
-	if _, err := io.ReadFull(gate, open[:]); err == io.EOF {
-		return true, errUnwanted
-	} else if err != nil {
-		return true, fmt.Errorf("wait for the request: %w", err)
-	}
-	return true, nil
+	return true, serve.PassGate()
 }

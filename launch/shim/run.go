@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vitrine-runtime/vitrine/launch"
+	"github.com/vitrine-runtime/vitrine/launch/serve"
 )
 
 // Times are when the launcher was forked, reached main, and had waited for its request,
@@ -38,13 +39,8 @@ func Await() (waited time.Time, err error) {
 	if !isPipe(launch.GateFD) {
 		return waited, nil
 	}
-	gate := os.NewFile(launch.GateFD, "gate")
-	defer gate.Close()
-	var open [1]byte
-	if _, err := io.ReadFull(gate, open[:]); err != nil {
-		return time.Now(), errors.New("the request was given up before it was written")
-	}
-	return time.Now(), nil
+	err = serve.PassGate()
+	return time.Now(), err
 }
 
 // Run does a request that is done when it is answered. For those that start or join a
