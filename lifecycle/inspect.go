@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"strings"
-
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/proc"
@@ -122,26 +120,18 @@ func (m *Manager) Look(ctx context.Context, id pod.ID) Live {
 		return live
 	}
 	if init := e.value.Load().Init; proc.Alive(init) {
-		live.Process, live.Wait = stateAndWait(init.PID)
+		live.Process, live.Wait = proc.StateAndWait(init.PID)
 		live.Zombies = proc.Zombies(init.PID)
 	}
 	monitor := e.monitor.Load()
 	if monitor == nil {
 		return live
 	}
-	live.Monitor, _ = stateAndWait(monitor.MonitorPID())
+	live.Monitor, _ = proc.StateAndWait(monitor.MonitorPID())
 	if live.Monitor != "T" { // a stopped one would cost the whole of ctx
 		if c, err := monitor.Stats(ctx); err == nil {
 			live.LogBytes, live.LogDropped = int64(c.LogBytesIn), int64(c.LogDropped)
 		}
 	}
 	return live
-}
-
-func stateAndWait(pid int) (state, wait string) {
-	state, wait, _ = strings.Cut(strings.TrimPrefix(proc.State(pid), "state "), " ")
-	if len(state) != 1 {
-		return "", ""
-	}
-	return state, strings.Trim(wait, "0 ")
 }

@@ -32,7 +32,7 @@ func Confined(s *specs.Spec, pid int) error {
 		if err != nil {
 			return err
 		}
-		if err := verifyStatus(s, string(status)); err != nil {
+		if err := verifyStatus(s, status); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,8 @@ func sameFile(a, b string) (bool, error) {
 // verifyStatus compares a thread's /proc/PID/status, proc_pid_status(5): it has no
 // capability that the request does not give, a filter where one is asked for, and cannot
 // gain privileges where the request says so.
-func verifyStatus(s *specs.Spec, status string) error {
+func verifyStatus(s *specs.Spec, status []byte) error {
+	is := func(key, value string) bool { got, _ := proc.Field(status, key); return got == value }
 	var caps specs.LinuxCapabilities
 	if c := s.Process.Capabilities; c != nil {
 		caps = *c
@@ -95,31 +96,22 @@ func verifyStatus(s *specs.Spec, status string) error {
 		line  string
 		given []string
 	}{{"CapBnd", caps.Bounding}, {"CapPrm", caps.Bounding}, {"CapEff", caps.Bounding}, {"CapInh", caps.Bounding}, {"CapAmb", caps.Bounding}} {
-		for _, name := range spec.CapabilityNames(proc.Mask([]byte(status), set.line)) {
+		for _, name := range spec.CapabilityNames(proc.Mask(status, set.line)) {
 			if !slices.Contains(set.given, name) {
 				return fmt.Errorf("%s has %s", set.line, name)
 			}
 		}
 	}
-	if s.Linux.Seccomp != nil && !hasField(status, "Seccomp", "2") {
+	if s.Linux.Seccomp != nil && !is("Seccomp", "2") {
 		return fmt.Errorf("it has no seccomp filter")
 	}
-	if s.Process.NoNewPrivileges && !hasField(status, "NoNewPrivs", "1") {
+	if s.Process.NoNewPrivileges && !is("NoNewPrivs", "1") {
 		return fmt.Errorf("it may gain privileges")
 	}
-	if !hasField(status, "State", "T (stopped)") {
+	if !is("State", "T (stopped)") {
 		return fmt.Errorf("it runs already")
 	}
 	return nil
-}
-
-func hasField(status, key, value string) bool {
-	for line := range strings.Lines(status) {
-		if rest, found := strings.CutPrefix(line, key+":"); found {
-			return strings.TrimSpace(rest) == value
-		}
-	}
-	return false
 }
 
 // verifyMounts: what the specification masks or write-protects is so, a mount of its is of

@@ -78,3 +78,18 @@ func TestMonitorsAreFoundByTheDirectoriesThatTheyServe(t *testing.T) {
 		t.Errorf("found %v", found)
 	}
 }
+
+func TestFieldsOfAStatusAreFoundByTheirWholeName(t *testing.T) {
+	status := []byte("Name:\tx CapEff: 9\nCapEffect:\t7\nCapEff:\t00000000000000a1\nSeccomp:\t2\n")
+	for key, want := range map[string]string{"Name": "x CapEff: 9", "Seccomp": "2", "Sec": "", "None": ""} {
+		if got, found := Field(status, key); got != want || found != (want != "") {
+			t.Errorf("%s is %q, %v", key, got, found)
+		}
+	}
+	if got := Mask(status, "CapEff"); got != 0xa1 {
+		t.Errorf("the mask is %x", got)
+	}
+	if got := Mask(status, "Name"); got != 0 {
+		t.Errorf("what is no mask is %x", got)
+	}
+}

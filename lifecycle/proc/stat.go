@@ -26,8 +26,23 @@ func State(pid int) string {
 	if err != nil {
 		return "gone"
 	}
+	return strings.TrimSpace("state " + fields[0] + " " + waitChannel(pid))
+}
+
+// StateAndWait is the process's state letter and the kernel function that it sleeps in; empty
+// when it is gone, or does not sleep.
+func StateAndWait(pid int) (state, wait string) {
+	fields, err := stat(pid)
+	if err != nil {
+		return "", ""
+	}
+	return fields[0], strings.Trim(waitChannel(pid), "0 ")
+}
+
+// waitChannel is "0" for a process that does not sleep (proc_pid_wchan(5)).
+func waitChannel(pid int) string {
 	channel, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
-	return strings.TrimSpace("state " + fields[0] + " " + string(channel))
+	return string(channel)
 }
 
 // stat returns the fields of /proc/PID/stat behind the command's name,

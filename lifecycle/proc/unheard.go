@@ -1,10 +1,8 @@
 package proc
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/vitrine-runtime/vitrine/lifecycle/spec"
@@ -19,35 +17,23 @@ func Unheard(pid int, signal string) string {
 	if err != nil || pid <= 0 || number < 1 || number > 64 {
 		return ""
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	masks, first := map[string]bool{}, false
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		key, value, _ := strings.Cut(lines.Text(), ":")
-		fields := strings.Fields(value)
-		if len(fields) == 0 {
-			continue
-		}
-		switch key {
-		case "NSpid":
-			first = fields[len(fields)-1] == "1"
-		case "SigBlk", "SigIgn", "SigCgt":
-			mask, err := strconv.ParseUint(fields[0], 16, 64)
-			masks[key] = err == nil && mask>>(number-1)&1 == 1
-		}
-	}
-	switch {
-	case lines.Err() != nil || len(masks) < 3:
+	if _, whole := Field(status, "SigCgt"); !whole {
 		return ""
-	case masks["SigIgn"]:
+	}
+	namespaces, _ := Field(status, "NSpid") // its number in each, the innermost last
+	numbers := strings.Fields(namespaces)
+	first := len(numbers) > 0 && numbers[len(numbers)-1] == "1"
+	in := func(mask string) bool { return Mask(status, mask)>>(number-1)&1 == 1 }
+	switch {
+	case in("SigIgn"):
 		return pod.Ignored
-	case masks["SigBlk"]:
+	case in("SigBlk"):
 		return pod.Blocked
-	case !masks["SigCgt"] && first:
+	case !in("SigCgt") && first:
 		return pod.Unhandled
 	}
 	return ""
