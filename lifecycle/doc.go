@@ -13,4 +13,9 @@
 //     blocks that one alone, and Operations names it.
 //
 // It never speaks gRPC, links no runtime, and reads no kernel event itself.
+//
+// What needs no pod to be known stands in packages of its own, which know nothing of this one:
+// spec and cdi describe a container, host says what this host gives it, proc looks at
+// processes, checkpoint is a container on disk, refuser tells who refused one a path, events
+// hands facts to readers, nri speaks to plugins.
 package lifecycle

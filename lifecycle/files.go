@@ -105,13 +105,6 @@ func makeLogPlace(directory, file string) error {
 	return nil
 }
 
-func (c Config) shmSize() int64 {
-	if c.ShmSize > 0 {
-		return c.ShmSize
-	}
-	return 64 << 20
-}
-
 // removeSandboxFiles undoes writeSandboxFiles but for the log directory, which is
 // kubelet's. Absence is success.
 func removeSandboxFiles(dir string) error {
