@@ -132,6 +132,9 @@ func (p *Plugins) UpdateContainer(ctx context.Context, sb pod.Sandbox, c pod.Con
 	}
 	var others []*adaptation.ContainerUpdate
 	for _, u := range answer.GetUpdate() {
+		if u == nil {
+			continue // in place of this container's, when no plugin had anything to change
+		}
 		if u.GetContainerId() != string(c.ID) {
 			others = append(others, u)
 			continue
