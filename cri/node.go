@@ -12,7 +12,7 @@ import (
 func (s *runtimeService) Version(context.Context, *runtime.VersionRequest) (*runtime.VersionResponse, error) {
 	return &runtime.VersionResponse{
 		Version:     "0.1.0", // the version of this answer, fixed since the first CRI
-		RuntimeName: "vitrine", RuntimeVersion: s.config.Version, RuntimeApiVersion: "v1",
+		RuntimeName: "vitrine", RuntimeVersion: semantic(s.config.Version), RuntimeApiVersion: "v1",
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -28,9 +29,12 @@ import (
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
+// semver is what kubelet parses and shows as the node's container runtime.
+var semver = regexp.MustCompile(`^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+
 func TestNodeAnswersWhatKubeletAsksOfIt(t *testing.T) {
 	n := start(t, harness.Options{})
-	if v := harness.Must(n.cri.Version(n.ctx, &runtime.VersionRequest{Version: "0.1.0"}))(t); v.RuntimeApiVersion != "v1" || v.RuntimeName != "vitrine" {
+	if v := harness.Must(n.cri.Version(n.ctx, &runtime.VersionRequest{Version: "0.1.0"}))(t); v.RuntimeApiVersion != "v1" || v.RuntimeName != "vitrine" || !semver.MatchString(v.RuntimeVersion) {
 		t.Errorf("version: %v", v)
 	}
 	harness.Must(n.cri.UpdateRuntimeConfig(n.ctx, &runtime.UpdateRuntimeConfigRequest{
