@@ -40,13 +40,14 @@ func (s *Store) CreateVolume(ctx context.Context, req RootfsRequest) (_ Rootfs, 
 	return s.create(ctx, req, true)
 }
 
-// mountVolume mounts overlay without a writable layer. Overlay wants at least two
+// mountVolume mounts overlay without a writable layer; programs of the image may be
+// executed, unless kubelet asks for noexec in the mount's options. Overlay wants at least two
 // directories then (Documentation/filesystems/overlayfs.rst, "Multiple lower
 // layers"): the volume's own empty one is the lowest.
 func (s *Store) mountVolume(id string, lowers []string, label string) error {
 	none, merged := s.rootfsPath(id, "upper"), s.rootfsPath(id, "merged")
 	lowers = append(lowers, none)
-	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
 	return withOverlayOptions(lowers, func(paths []string) string {
 		return formatLabel("lowerdir="+strings.Join(paths, ":"), label)
 	}, func(options string) error { return unix.Mount("overlay", merged, "overlay", flags, options) })

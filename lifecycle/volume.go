@@ -51,15 +51,7 @@ func (p *plan) mountVolume(ctx context.Context, i int, m *runtime.Mount) (source
 		return "", "", err
 	}
 	source, err = volume.SubPath(m.GetImageSubPath())
-	return source, imageName(img), err
-}
-
-// imageName is the repository digest, name@sha256:…, or the ID of an image without one.
-func imageName(img image.Image) string {
-	if name := repoDigest(img); name != "" {
-		return name
-	}
-	return img.ID
+	return source, img.ID, err
 }
 
 // removeVolumes takes the container's image volumes away. Absence is success.

@@ -170,8 +170,8 @@ func (b *builder) requestedMount(m *runtime.Mount, source Source) (specs.Mount, 
 	if err != nil {
 		return none, err
 	}
-	if m.GetImage().GetImage() != "" { // as kubelet documents image volumes
-		for _, o := range []string{"noexec", "nosuid", "nodev"} {
+	if m.GetImage().GetImage() != "" { // its programs may be executed, but with nobody's powers
+		for _, o := range []string{"nosuid", "nodev"} {
 			if !slices.Contains(extra, o) {
 				extra = append(extra, o)
 			}

@@ -15,7 +15,7 @@ func TestImageVolumeIsReadOnlyHasASubPathAndKeepsItsImage(t *testing.T) {
 	n := start(t, harness.Options{})
 	pushed := harness.Must(fixture.BuildImage(n.ctx, hub.Addr, "test/model:1", fixture.Image{Layers: []fixture.Layer{
 		{Files: []fixture.File{{Name: "model/"}, {Name: "model/weights", Body: []byte("42\n")}}},
-		{Files: []fixture.File{{Name: "top", Body: []byte("top\n")}, {Name: "out", Type: '2', Linkname: "/etc"}, {Name: "in", Type: '2', Linkname: "/model"}}},
+		{Files: []fixture.File{{Name: "top", Body: []byte("top\n")}, {Name: "tool", Body: []byte("#!/bin/sh\necho tool\n"), Mode: 0o755}, {Name: "out", Type: '2', Linkname: "/etc"}, {Name: "in", Type: '2', Linkname: "/model"}}},
 	}}))(t)
 	one := harness.Must(fixture.BuildImage(n.ctx, hub.Addr, "test/single:1", fixture.Image{Layers: []fixture.Layer{
 		{Files: []fixture.File{{Name: "only", Body: []byte("only\n")}}},
@@ -31,13 +31,19 @@ func TestImageVolumeIsReadOnlyHasASubPathAndKeepsItsImage(t *testing.T) {
 			m.TB = t
 			sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
 			c := harness.Container(pod, "c", n.image, "/bin/sh", "-c",
-				"cat /all/model/weights /all/top /sub/weights /linked/weights /single/only; touch /all/x || echo refused; stat -c %u /all/top; exec sleep 1000")
-			c.Mounts = []*runtime.Mount{image("/all", model, ""), image("/sub", model, "model"), image("/linked", model, "in"), image("/single", single, "")}
+				"cat /all/model/weights /all/top /sub/weights /linked/weights /single/only; touch /all/x || echo refused; stat -c %u /all/top; /all/tool; /locked/tool || echo locked; exec sleep 1000")
+			locked := image("/locked", model, "")
+			locked.MountOptions = []string{"noexec"}
+			c.Mounts = []*runtime.Mount{image("/all", model, ""), image("/sub", model, "model"), image("/linked", model, "in"), image("/single", single, ""), locked}
 			id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
-			m.stdout(pod, c, "42\ntop\n42\n42\nonly\nrefused\n0\n")
+			m.stdout(pod, c, "42\ntop\n42\n42\nonly\nrefused\n0\ntool\nlocked\n")
 			for _, mount := range harness.Must(n.cri.Status(n.ctx, id))(t).Mounts {
-				if ref := mount.GetImage().GetImageRef(); !strings.Contains(ref, "@sha256:") {
-					t.Errorf("%s: image_ref %q is no digest", mount.ContainerPath, ref)
+				want := model
+				if mount.ContainerPath == "/single" {
+					want = single
+				}
+				if ref := mount.GetImage().GetImageRef(); ref != want {
+					t.Errorf("%s: image_ref is %q, want %q as PullImage answered", mount.ContainerPath, ref, want)
 				}
 			}
 			if _, err := n.cri.RemoveImage(n.ctx, &runtime.RemoveImageRequest{Image: &runtime.ImageSpec{Image: model}}); err == nil {
