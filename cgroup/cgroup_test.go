@@ -198,6 +198,9 @@ func TestStatsAreWhatTheProcessesUsed(t *testing.T) {
 	if !s.Pids.HasFileDescriptors || s.Pids.FileDescriptors < 4*3 {
 		t.Errorf("%d files are open in 4 processes, %v", s.Pids.FileDescriptors, s.Pids.HasFileDescriptors)
 	}
+	if !s.Pids.HasSockets || s.Pids.Sockets > s.Pids.FileDescriptors {
+		t.Errorf("%d sockets of %d files, %v", s.Pids.Sockets, s.Pids.FileDescriptors, s.Pids.HasSockets)
+	}
 	if s.Pids.Processes != 4 || s.Pids.Threads < 4 || s.Pids.Limit != 100 {
 		t.Errorf("1 process and 3 children: %+v", *s.Pids)
 	}

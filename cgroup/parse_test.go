@@ -129,7 +129,7 @@ func TestV2StatsAreReadFromWhatTheKernelWrites(t *testing.T) {
 	c, fsPath, _ := fakeV2(t, map[string]string{
 		"cpu.stat":     "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\ncore_sched.force_idle_usec 0\nnr_periods 10\nnr_throttled 4\nthrottled_usec 77\n",
 		"cpu.pressure": pressure, "memory.pressure": pressure, "io.pressure": pressure,
-		"memory.current": "1000\n", "memory.max": "4000\n", "memory.peak": "1500\n", "memory.swap.current": "30\n", "memory.swap.max": "max\n",
+		"memory.current": "1000\n", "memory.max": "4000\n", "memory.peak": "1500\n", "memory.min": "600\n", "memory.swap.current": "30\n", "memory.swap.max": "max\n",
 		"memory.stat":   "anon 400\nfile 500\nfile_mapped 50\ninactive_file 300\nactive_file 150\npgfault 9\npgmajfault 2\n",
 		"memory.events": "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n",
 		"pids.current":  "5\n", "pids.max": "max\n", "cgroup.procs": "0\n11\n12\n",
@@ -146,13 +146,13 @@ func TestV2StatsAreReadFromWhatTheKernelWrites(t *testing.T) {
 		}
 		*at = time.Time{}
 	}
-	s.Pids.FileDescriptors, s.Pids.HasFileDescriptors = 0, false // of whatever has these pids here
+	s.Pids.FileDescriptors, s.Pids.HasFileDescriptors, s.Pids.Sockets, s.Pids.HasSockets = 0, false, 0, false // of whatever has these pids here
 	want := Stats{
 		CPU: &CPUStats{Usage: 1500000, User: 1000000, System: 500000, Periods: 10, ThrottledPeriods: 4, ThrottledTime: 77000,
 			HasModes: true, HasBandwidth: true, PSI: psi},
 		Memory: &MemoryStats{Usage: 1000, WorkingSet: 700, RSS: 400, Cache: 500, MappedFile: 50, Limit: 4000, MaxUsage: 1500, FailCount: 3,
 			HasMaxUsage: true, HasFailCount: true, PageFaults: 9, MajorPageFaults: 2, OOMKills: 1, HasOOMKills: true,
-			ActiveFile: 150, InactiveFile: 300, HasFileLists: true, PSI: psi},
+			ActiveFile: 150, InactiveFile: 300, HasFileLists: true, Reservation: 600, HasReservation: true, PSI: psi},
 		Swap: &SwapStats{Usage: 30},
 		Pids: &PidsStats{Threads: 5, Processes: 2},
 		IO: &IOStats{PSI: psi, Devices: []DeviceIO{{Major: 8, ReadBytes: 10, ReadOps: 1},

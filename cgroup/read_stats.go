@@ -17,7 +17,9 @@ const (
 	Usage Extent = iota
 	// UsageAndTasks has Pids, too.
 	UsageAndTasks
-	// Everything is all that there is.
+	// Figures has all that the kernel keeps for a cgroup, and how many files are open.
+	Figures
+	// Everything has what is found only by looking at every open file: sockets.
 	Everything
 )
 

@@ -34,8 +34,11 @@ type MemoryStats struct {
 	// Shmem is the part of Cache that no file system on a disk is behind: tmpfs, shared memory.
 	Usage, WorkingSet, RSS, Cache, MappedFile, Shmem uint64
 	// Limit is 0 when there is none.
-	Limit, MaxUsage, FailCount  uint64
-	HasMaxUsage, HasFailCount   bool
+	Limit, MaxUsage, FailCount uint64
+	HasMaxUsage, HasFailCount  bool
+	// Reservation is what reclaim leaves alone: memory.min, or v1's soft limit; 0 is none.
+	Reservation                 uint64
+	HasReservation              bool
 	PageFaults, MajorPageFaults uint64
 	// OwnPageFaults and OwnMajorPageFaults leave out the cgroups below; only v1 counts so.
 	OwnPageFaults, OwnMajorPageFaults uint64
@@ -67,6 +70,9 @@ type PidsStats struct {
 	Refused            uint64
 	FileDescriptors    uint64
 	HasFileDescriptors bool
+	// Sockets are those of FileDescriptors that are sockets.
+	Sockets    uint64
+	HasSockets bool
 }
 
 // IOStats are block I/O figures per device.
@@ -88,6 +94,7 @@ type DeviceIO struct {
 type HugetlbStats struct {
 	PageSize        string
 	Usage, MaxUsage uint64
+	HasMaxUsage     bool // only v1 tells
 	FailCount       uint64
 }
 

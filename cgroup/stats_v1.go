@@ -27,7 +27,7 @@ func readV1(f *figures, extent Extent) (Stats, error) {
 	if mounted["blkio"] != "" {
 		s.IO, errs[3] = part(func() (*IOStats, error) { return ioV1(f, extent) })
 	}
-	if mounted["hugetlb"] != "" && extent >= Everything {
+	if mounted["hugetlb"] != "" && extent >= Figures {
 		s.Hugetlb, errs[4] = hugetlbV1(f)
 	}
 	errs[5] = addPressure(f, &s)
@@ -55,7 +55,7 @@ func addPressure(f *figures, s *Stats) error {
 func cpuV1(f *figures, extent Extent) (*CPUStats, error) {
 	s := &CPUStats{At: time.Now()}
 	var err error
-	if s.Usage, err = f.uint("cpuacct", "cpuacct.usage"); err != nil || extent < Everything {
+	if s.Usage, err = f.uint("cpuacct", "cpuacct.usage"); err != nil || extent < Figures {
 		return s, err
 	}
 	var user, system bool // since Linux 4.7
@@ -88,9 +88,12 @@ func memoryV1(f *figures, extent Extent) (*MemoryStats, *SwapStats, error) {
 	m.OwnPageFaults, m.HasOwnFaults = stat.get("pgfault")
 	m.OwnMajorPageFaults = stat.of("pgmajfault")
 	m.ActiveFile, m.HasFileLists = stat.get("total_active_file")
-	if extent >= Everything {
+	if extent >= Figures {
 		m.MaxUsage, m.HasMaxUsage = f.told("memory", "memory.max_usage_in_bytes")
 		m.FailCount, m.HasFailCount = f.told("memory", "memory.failcnt")
+		if soft, err := f.limit("memory", "memory.soft_limit_in_bytes"); err == nil {
+			m.Reservation, m.HasReservation = soft, true
+		}
 		m.Kernel, m.HasKernel = f.told("memory", "memory.kmem.usage_in_bytes")
 		control, _ := f.keys("memory", "memory.oom_control")
 		m.OOMKills, m.HasOOMKills = control.get("oom_kill") // since Linux 4.13
@@ -130,8 +133,11 @@ func readPids(f *figures, extent Extent) (*PidsStats, error) {
 	}
 	procs, err := f.processes()
 	s.Processes = uint64(len(procs))
-	if extent >= Everything {
+	if extent >= Figures {
 		s.FileDescriptors, s.HasFileDescriptors = descriptorsOf(procs)
+	}
+	if extent >= Everything && s.HasFileDescriptors && s.FileDescriptors <= maxCountedFiles {
+		s.Sockets, s.HasSockets = socketsOf(procs)
 	}
 	return s, err
 }
@@ -139,7 +145,7 @@ func readPids(f *figures, extent Extent) (*PidsStats, error) {
 // ioV1 reads the throttling layer's counters, which count for every scheduler.
 func ioV1(f *figures, extent Extent) (*IOStats, error) {
 	s := &IOStats{At: time.Now()}
-	if extent < Everything {
+	if extent < Figures {
 		return s, nil
 	}
 	devices := map[string]*DeviceIO{}
@@ -190,7 +196,7 @@ func hugetlbV1(f *figures) ([]HugetlbStats, error) {
 		if h.Usage, err = f.uint("hugetlb", "hugetlb."+size+".usage_in_bytes"); err != nil {
 			return nil, optional(err)
 		}
-		h.MaxUsage, _ = f.told("hugetlb", "hugetlb."+size+".max_usage_in_bytes")
+		h.MaxUsage, h.HasMaxUsage = f.told("hugetlb", "hugetlb."+size+".max_usage_in_bytes")
 		h.FailCount, _ = f.told("hugetlb", "hugetlb."+size+".failcnt")
 		all = append(all, h)
 	}

@@ -19,7 +19,7 @@ func readV2(f *figures, extent Extent) (Stats, error) {
 		s.Pids, errs[3] = part(func() (*PidsStats, error) { return readPids(f, extent) })
 	}
 	s.IO, errs[4] = part(func() (*IOStats, error) { return ioV2(f, extent) })
-	if extent >= Everything {
+	if extent >= Figures {
 		s.Hugetlb, errs[5] = hugetlbV2(f)
 	}
 	return s, errors.Join(errs[:]...)
@@ -58,8 +58,9 @@ func memoryV2(f *figures, extent Extent) (*MemoryStats, error) {
 	m.PageFaults, m.MajorPageFaults = stat.of("pgfault"), stat.of("pgmajfault")
 	m.ActiveFile, m.HasFileLists = stat.get("active_file")
 	m.Kernel, m.HasKernel = stat.get("kernel") // since Linux 5.18
-	if extent >= Everything {
+	if extent >= Figures {
 		m.MaxUsage, m.HasMaxUsage = f.told("memory", "memory.peak") // since Linux 5.19
+		m.Reservation, m.HasReservation = f.told("memory", "memory.min")
 		events, _ := f.keys("memory", "memory.events")
 		m.FailCount, m.HasFailCount = events.get("max")
 		m.HighEvents = events.of("high")
@@ -82,7 +83,7 @@ func swapV2(f *figures) (*SwapStats, error) {
 // ioV2: usage is pressure alone.
 func ioV2(f *figures, extent Extent) (*IOStats, error) {
 	s := &IOStats{At: time.Now()}
-	if extent >= Everything {
+	if extent >= Figures {
 		text, err := f.text("io", "io.stat")
 		if err != nil {
 			return nil, err

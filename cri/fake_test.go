@@ -29,6 +29,7 @@ type node struct {
 
 	// Settings of a test.
 	networkDown error
+	smallPages  bool // no huge ones
 	execSync    func(ctx context.Context, cmd []string, timeout time.Duration) (lifecycle.ExecResult, error)
 	broken      map[pod.ID]error // figures that cannot be read
 	stopFails   error
@@ -417,8 +418,14 @@ func (n *node) InspectSandbox(id string) (map[string]string, error) {
 	return map[string]string{"info": `{"pid":0}`}, err
 }
 
-func (n *node) NetworkReady() error               { return n.networkDown }
-func (n *node) CgroupDriver() string              { return "systemd" }
+func (n *node) NetworkReady() error  { return n.networkDown }
+func (n *node) CgroupDriver() string { return "systemd" }
+func (n *node) HugepageSizes() []string {
+	if n.smallPages {
+		return nil
+	}
+	return []string{"2MB"}
+}
 func (n *node) Operations() []lifecycle.Operation { return nil }
 func (n *node) Handlers() []lifecycle.HandlerInfo {
 	return []lifecycle.HandlerInfo{{Name: "", RecursiveReadOnlyMounts: true}, {Name: "native", RecursiveReadOnlyMounts: true}}

@@ -20,6 +20,9 @@ import (
 // image. The sandbox keeps two attempts of one pod apart, which share a cgroup.
 var baseLabels = []string{"id", "name", "image", "container", "namespace", "pod"}
 
+// keyPageSize is the label of what only hosts with huge pages have.
+const keyPageSize = "pagesize"
+
 // Units that families scale from.
 const (
 	plain       = 1
@@ -270,13 +273,21 @@ var families = []family{
 	{"container_oom_events_total", "Count of out of memory events observed for the container.", telemetry.Counter, plain, nil,
 		memoryFigure(func(s *subject) (uint64, bool) { return s.Memory.OOMKills, s.Memory.HasOOMKills })},
 
-	{"container_hugetlb_usage_bytes", "Current hugepage usage in bytes.", telemetry.Gauge, plain, []string{"pagesize"},
+	{"container_hugetlb_usage_bytes", "Current hugepage usage in bytes.", telemetry.Gauge, plain, []string{keyPageSize},
 		func(s *subject, emit emitter) {
 			for _, h := range s.Hugetlb {
 				emit(h.Usage, h.PageSize)
 			}
 		}},
-	{"container_hugetlb_failcnt", "Number of hugepage usage hits limits.", telemetry.Counter, plain, []string{"pagesize"},
+	{"container_hugetlb_max_usage_bytes", "Maximum hugepage usage recorded in bytes; cgroup v1 only.", telemetry.Gauge, plain, []string{keyPageSize},
+		func(s *subject, emit emitter) {
+			for _, h := range s.Hugetlb {
+				if h.HasMaxUsage {
+					emit(h.MaxUsage, h.PageSize)
+				}
+			}
+		}},
+	{"container_hugetlb_failcnt", "Number of hugepage usage hits limits.", telemetry.Counter, plain, []string{keyPageSize},
 		func(s *subject, emit emitter) {
 			for _, h := range s.Hugetlb {
 				emit(h.FailCount, h.PageSize)
@@ -291,6 +302,14 @@ var families = []family{
 		tasks(func(s *subject) (uint64, bool) { return s.Pids.Limit, true })},
 	{"container_file_descriptors", "Number of open file descriptors for the container.", telemetry.Gauge, plain, nil,
 		tasks(func(s *subject) (uint64, bool) { return s.Pids.FileDescriptors, s.Pids.HasFileDescriptors })},
+	{"container_sockets", "Number of open sockets for the container.", telemetry.Gauge, plain, nil,
+		tasks(func(s *subject) (uint64, bool) { return s.Pids.Sockets, s.Pids.HasSockets })},
+	{"container_ulimits_soft", "Soft limits of the container's first process.", telemetry.Gauge, plain, []string{"ulimit"},
+		func(s *subject, emit emitter) {
+			if s.container != nil && s.container.OpenFiles > 0 {
+				emit(s.container.OpenFiles, "max_open_files")
+			}
+		}},
 
 	{"container_fs_usage_bytes", "Number of bytes that are consumed by the container's writable layer.", telemetry.Gauge, plain, []string{"device"},
 		rootfs(func(c *lifecycle.Stats, _ lifecycle.FileSystem) (uint64, bool) { return c.RootfsBytes, true })},
@@ -348,9 +367,11 @@ var families = []family{
 		positive(func(r *runtime.LinuxContainerResources) int64 { return r.GetCpuShares() })},
 	{"container_spec_memory_limit_bytes", "Memory limit for the container; zero for none.", telemetry.Gauge, plain, nil,
 		memoryFigure(func(s *subject) (uint64, bool) { return s.Memory.Limit, true })},
-	{"container_spec_memory_swap_limit_bytes", "Memory swap limit for the container, swap alone.", telemetry.Gauge, plain, nil,
+	{"container_spec_memory_reservation_limit_bytes", "Memory reservation limit for the container; zero for none.", telemetry.Gauge, plain, nil,
+		memoryFigure(func(s *subject) (uint64, bool) { return s.Memory.Reservation, s.Memory.HasReservation })},
+	{"container_spec_memory_swap_limit_bytes", "Memory swap limit for the container, swap alone; zero for no limit and for no swap.", telemetry.Gauge, plain, nil,
 		func(s *subject, emit emitter) {
-			if s.Swap != nil && s.Swap.Limit > 0 { // 0 is either no limit or no swap
+			if s.Swap != nil {
 				emit(s.Swap.Limit)
 			}
 		}},

@@ -17,7 +17,11 @@ import (
 // ListMetricDescriptors tells what metrics there are. It is the same for the daemon's life.
 func (s *runtimeService) ListMetricDescriptors(context.Context, *runtime.ListMetricDescriptorsRequest) (*runtime.ListMetricDescriptorsResponse, error) {
 	response := &runtime.ListMetricDescriptorsResponse{}
+	huge := len(s.pods.HugepageSizes()) > 0
 	for _, f := range families {
+		if !huge && slices.Contains(f.keys, keyPageSize) {
+			continue // a host without huge pages has no series of it either
+		}
 		response.Descriptors = append(response.Descriptors, &runtime.MetricDescriptor{
 			Name: f.name, Help: f.help, LabelKeys: slices.Concat(baseLabels, f.keys),
 		})

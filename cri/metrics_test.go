@@ -40,15 +40,15 @@ func told() lifecycle.CgroupStats {
 		Memory: &cgroup.MemoryStats{
 			Usage: 3000, WorkingSet: 2000, RSS: 1000, Cache: 900, MappedFile: 80, Limit: 1 << 28, MaxUsage: 3500, FailCount: 7,
 			HasMaxUsage: true, HasFailCount: true, PageFaults: 60, MajorPageFaults: 6, OwnPageFaults: 50, OwnMajorPageFaults: 5, HasOwnFaults: true,
-			ActiveFile: 300, InactiveFile: 200, HasFileLists: true, Kernel: 77, HasKernel: true, OOMKills: 2, HasOOMKills: true, PSI: stall(20 * time.Second),
+			ActiveFile: 300, InactiveFile: 200, HasFileLists: true, Kernel: 77, HasKernel: true, OOMKills: 2, HasOOMKills: true, Reservation: 1 << 20, HasReservation: true, PSI: stall(20 * time.Second),
 		},
 		Swap: &cgroup.SwapStats{Usage: 10, Limit: 50},
-		Pids: &cgroup.PidsStats{Threads: 9, Processes: 4, Limit: 512, FileDescriptors: 33, HasFileDescriptors: true},
+		Pids: &cgroup.PidsStats{Threads: 9, Processes: 4, Limit: 512, FileDescriptors: 33, HasFileDescriptors: true, Sockets: 11, HasSockets: true},
 		IO: &cgroup.IOStats{PSI: stall(30 * time.Second), Devices: []cgroup.DeviceIO{
 			{Minor: 1 << 19, ReadBytes: 4096, WriteBytes: 8192, ReadOps: 1, WriteOps: 2, DiscardBytes: 512, DiscardOps: 1},
 			{Minor: 1<<19 + 1, ReadBytes: 1},
 		}},
-		Hugetlb: []cgroup.HugetlbStats{{PageSize: "2MB", Usage: 2 << 20, FailCount: 3}},
+		Hugetlb: []cgroup.HugetlbStats{{PageSize: "2MB", Usage: 2 << 20, MaxUsage: 3 << 20, HasMaxUsage: true, FailCount: 3}},
 	}
 }
 
@@ -63,6 +63,7 @@ func everything(stats *lifecycle.SandboxStats) {
 		c := &stats.Containers[i]
 		c.Cgroup, c.Container.Cgroup = told(), "/kubepods/pod1/"+string(c.Container.ID)
 		c.Container.Resources.CpuPeriod, c.Container.Resources.CpuQuota = 100_000, 50_000
+		c.OpenFiles = 1024
 		c.FileSystem = &lifecycle.FileSystem{Device: "/dev/vda1", Bytes: 1 << 40, Inodes: 1000, FreeInodes: 900}
 	}
 }
@@ -238,7 +239,7 @@ func TestWhatTheHostDoesNotTellIsLeftOut(t *testing.T) {
 		t.Errorf("a pod of which nothing is known has %s", got)
 	}
 	const want = "cpu_usage_seconds_total memory_usage_bytes memory_working_set_bytes memory_rss memory_cache memory_mapped_file memory_swap " +
-		"memory_failures_total processes threads threads_max fs_usage_bytes spec_memory_limit_bytes start_time_seconds last_seen"
+		"memory_failures_total processes threads threads_max fs_usage_bytes spec_memory_limit_bytes spec_memory_swap_limit_bytes start_time_seconds last_seen"
 	if got := strings.Join(names(p.GetContainerMetrics()[0].GetMetrics()), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -481,4 +482,14 @@ func cpuTime() time.Duration {
 		panic(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestNothingOfHugePagesIsDescribedOnAHostWithout(t *testing.T) {
+	k := newKubelet(t)
+	for _, small := range []bool{false, true} {
+		k.node.smallPages = small
+		if _, described := k.descriptors()["container_hugetlb_usage_bytes"]; described == small {
+			t.Errorf("a host without huge pages: %v, described: %v", small, described)
+		}
+	}
 }

@@ -58,6 +58,7 @@ type Pods interface {
 
 	NetworkReady() error
 	CgroupDriver() string
+	HugepageSizes() []string
 	Handlers() []lifecycle.HandlerInfo
 	CheckHandler(name string) error
 	Operations() []lifecycle.Operation

@@ -86,6 +86,8 @@ type Stats struct {
 	// FileSystem is that file system; nil when it cannot be told, and where only usage
 	// was asked for.
 	FileSystem *FileSystem
+	// OpenFiles is the soft limit of open files of the first process; 0 as FileSystem is nil.
+	OpenFiles uint64
 }
 
 // SandboxStats are one pod's figures and those of its running containers.

@@ -206,6 +206,10 @@ func (m *Manager) NetworkReady() error { return m.network.Ready() }
 // CgroupDriver is "cgroupfs" or "systemd".
 func (m *Manager) CgroupDriver() string { return m.cgroups.Driver() }
 
+// HugepageSizes are those whose use is limited and measured; none where containers'
+// cgroups have no such controller.
+func (m *Manager) HugepageSizes() []string { return m.cgroups.HugepageSizes() }
+
 // CheckHandler returns ErrInvalid when no such runtime handler is configured, or its
 // shim is not there.
 func (m *Manager) CheckHandler(name string) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vitrine-runtime/vitrine/cgroup"
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
@@ -32,6 +34,9 @@ func (m *Manager) statsOf(ctx context.Context, c pod.Container, extent cgroup.Ex
 		if stats.Cgroup, err = m.cgroups.Read(c.Cgroup, extent); err != nil {
 			return Stats{}, fmt.Errorf("read figures of container %s: %w", c.ID.Short(), err)
 		}
+		if extent == cgroup.Everything {
+			stats.OpenFiles = openFiles(c)
+		}
 	}
 	stats.RootfsBytes, stats.RootfsInodes, err = m.images.RootfsUsage(ctx, string(c.ID))
 	if err != nil {
@@ -46,9 +51,10 @@ func (m *Manager) SandboxStats(ctx context.Context, id string) (SandboxStats, er
 	return m.sandboxStats(ctx, id, cgroup.UsageAndTasks, cgroup.Usage)
 }
 
-// SandboxFigures is SandboxStats with all that the kernel tells.
+// SandboxFigures is SandboxStats with all that the kernel tells; sockets are looked for
+// in containers and not once more in their pod.
 func (m *Manager) SandboxFigures(ctx context.Context, id string) (SandboxStats, error) {
-	return m.sandboxStats(ctx, id, cgroup.Everything, cgroup.Everything)
+	return m.sandboxStats(ctx, id, cgroup.Figures, cgroup.Everything)
 }
 
 func (m *Manager) sandboxStats(ctx context.Context, id string, own, containers cgroup.Extent) (SandboxStats, error) {
@@ -97,4 +103,17 @@ func (m *Manager) ReopenLog(ctx context.Context, id string) (err error) {
 		return fmt.Errorf("reopen log of container %s: %w", e.value.Load().ID.Short(), err)
 	}
 	return nil
+}
+
+// openFiles is how many files a container's first process may have open; 0 when that
+// cannot be told: it has ended, or is in a virtual machine.
+func openFiles(c pod.Container) uint64 {
+	if c.Init.PID == 0 {
+		return 0
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(c.Init.PID, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return 0
+	}
+	return limit.Cur
 }

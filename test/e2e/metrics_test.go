@@ -85,7 +85,7 @@ func TestMetricsAreLabelledOnceInTheRightUnitsAndEndWithTheirPod(t *testing.T) {
 	ended, _ := n.run(sandbox, pod, "ended", "true")
 	harness.Must(n.cri.WaitExit(n.ctx, ended))(t)
 	began := time.Now()
-	c := harness.Container(pod, "busy", n.image, "/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/held bs=1M count=20 2>/dev/null; timeout 3 yes >/dev/null; echo idle; exec sleep 1000")
+	c := harness.Container(pod, "busy", n.image, "/bin/sh", "-c", "dd if=/dev/zero of=/dev/shm/held bs=1M count=20 2>/dev/null; timeout 3 yes >/dev/null; ulimit -n 512; echo idle; exec nc -l -p 4321")
 	c.Linux.Resources = &runtime.LinuxContainerResources{MemoryLimitInBytes: 128 << 20, CpuQuota: 90000, CpuPeriod: 100000, CpuShares: 300}
 	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
 	waitLog(t, pod, c, "idle")
@@ -102,6 +102,7 @@ func TestMetricsAreLabelledOnceInTheRightUnitsAndEndWithTheirPod(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]uint64{
+		"container_ulimits_soft": 512, "container_spec_memory_reservation_limit_bytes": 0,
 		"container_spec_memory_limit_bytes": 128 << 20, "container_spec_cpu_quota": 90000, "container_spec_cpu_period": 100000, "container_spec_cpu_shares": 300,
 	} {
 		if got := of(t, found, name, "busy").value; got != want {
@@ -113,6 +114,14 @@ func TestMetricsAreLabelledOnceInTheRightUnitsAndEndWithTheirPod(t *testing.T) {
 	}
 	if got := of(t, found, "container_threads", "busy").value; got == 0 {
 		t.Error("no threads")
+	}
+	if got := of(t, found, "container_ulimits_soft", "busy").labels["ulimit"]; got != "max_open_files" {
+		t.Errorf("container_ulimits_soft is of %q", got)
+	}
+	for until := time.Now().Add(harness.Scale(30 * time.Second)); of(t, found, "container_sockets", "busy").value != 1; found = podMetrics(t, n) {
+		if time.Now().After(until) {
+			t.Fatalf("a container that listens has %d sockets", of(t, found, "container_sockets", "busy").value)
+		}
 	}
 	// Idle, the container's figures stand still: the files must agree, in the right unit.
 	nanos, memory := cgroupFigures(t, of(t, found, "container_cpu_usage_seconds_total", "busy").labels["id"])
