@@ -14,30 +14,43 @@ import (
 	"github.com/vitrine-runtime/vitrine/telemetry"
 )
 
-// watch waits on the daemon's time for the container's end. It is called once
-// per connection to a monitor.
+// watch has the daemon follow the container to its end. It is called once per connection
+// to a monitor, and no goroutine waits while the monitor has nothing to say.
 func (m *Manager) watch(e *containerEntry, monitor *client.Monitor) {
 	e.monitor.Store(monitor)
-	m.background(func(ctx context.Context) {
-		m.entrust(ctx, e.value.Load().ID, monitor)
-		for {
-			select {
-			case <-monitor.Exited():
-				m.revoke(ctx, e.value.Load().ID)
-				m.handleExit(ctx, e)
-			case <-monitor.Lost():
-				m.adopt(ctx, e, monitor)
-			case <-ctx.Done(): // the container goes on; the next daemon's Recover finds it
-			case <-monitor.Notified():
-				m.takeDenials(telemetry.WithTraceparent(ctx, e.value.Load().Traceparent), e)
-				continue
-			case <-monitor.Stalled():
-				m.takeStalls(ctx, e, monitor)
-				continue
+	entrusted := false
+	monitor.Follow(func() (more bool) {
+		m.attend(func(ctx context.Context) {
+			if !entrusted {
+				m.entrust(ctx, e.value.Load().ID, monitor)
+				entrusted = true
 			}
-			return
-		}
+			more = m.hear(ctx, e, monitor)
+		})
+		return more // not once the daemon is ending: the next one's Recover finds the container
 	})
+}
+
+// hear takes what the monitor has said, and says whether there will be more.
+func (m *Manager) hear(ctx context.Context, e *containerEntry, monitor *client.Monitor) (more bool) {
+	for {
+		select {
+		case <-monitor.Notified():
+			m.takeDenials(telemetry.WithTraceparent(ctx, e.value.Load().Traceparent), e)
+			continue
+		case <-monitor.Stalled():
+			m.takeStalls(ctx, e, monitor)
+			continue
+		case <-monitor.Exited():
+			m.revoke(ctx, e.value.Load().ID)
+			m.handleExit(ctx, e)
+		case <-monitor.Lost():
+			m.adopt(ctx, e, monitor)
+		default:
+			return true
+		}
+		return false
+	}
 }
 
 // handleExit takes the monitor's exit record into the container's.

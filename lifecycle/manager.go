@@ -67,7 +67,8 @@ type Manager struct {
 
 	ctx    context.Context // ends with Close; work that outlives a request hangs on it
 	cancel context.CancelFunc
-	work   sync.WaitGroup // creations in flight and exit watchers
+	work   sync.WaitGroup // what is in flight on the daemon's time
+	ending sync.Mutex     // guards that attend adds no work once ctx has ended
 }
 
 // New opens the records below config.StateDir. Call Recover before serving. ctx is
@@ -106,7 +107,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 
 // Close stops watching and waits for what is in flight to be undone. Containers go on.
 func (m *Manager) Close() {
+	m.ending.Lock()
 	m.cancel()
+	m.ending.Unlock()
 	m.work.Wait()
 	m.closeSpares()
 	for _, e := range m.index.allContainers() {
@@ -227,6 +230,20 @@ func (m *Manager) background(do func(context.Context)) {
 		defer m.work.Done()
 		do(m.ctx)
 	}()
+}
+
+// attend does on the daemon's time what came by itself, unless the daemon is ending.
+func (m *Manager) attend(do func(context.Context)) {
+	m.ending.Lock()
+	ended := m.ctx.Err() != nil
+	if !ended {
+		m.work.Add(1)
+	}
+	m.ending.Unlock()
+	if !ended {
+		defer m.work.Done()
+		do(m.ctx)
+	}
 }
 
 // detached returns a context that keeps ctx's span but not its end: it ends with

@@ -143,11 +143,14 @@ func adopt(ctx context.Context, dir, program, cgroup string, left []*os.File) (*
 		return nil, err
 	}
 	c, err := connFromFD(pair[0])
+	var m *Monitor
+	if err == nil {
+		m, err = newMonitor(dir, c, proc)
+	}
 	if err != nil {
 		proc.kill()
 		return nil, err
 	}
-	m := newMonitor(dir, c, proc)
 	for i := range files { // so that a monitor that ends is noticed
 		files[i].Close()
 	}

@@ -42,8 +42,9 @@ type Monitor struct {
 	exited, lost chan struct{}
 	notified     chan struct{} // holds one
 	stalled      chan struct{} // holds one
-	readers      sync.WaitGroup
-	process      *process // nil when an earlier daemon started the monitor
+	follower     atomic.Pointer[errand]
+	readers      sync.WaitGroup // connections that have not ended
+	process      *process       // nil when an earlier daemon started the monitor
 }
 
 // PID is the container's init.
@@ -58,6 +59,23 @@ func (m *Monitor) Exited() <-chan struct{} { return m.exited }
 // Lost is closed when the connection broke, could not be made again, and there is
 // no exit record: the monitor was killed.
 func (m *Monitor) Lost() <-chan struct{} { return m.lost }
+
+// Follow has f called, now and whenever Exited, Lost, Notified or Stalled may have something
+// new, until it returns false: never twice at a time, and by a goroutine that Close does not
+// wait for. A monitor is followed once.
+func (m *Monitor) Follow(f func() (more bool)) {
+	over := false
+	e := &errand{do: func() { over = over || !f() }}
+	m.follower.Store(e)
+	e.ask()
+}
+
+// tell has the follower look.
+func (m *Monitor) tell() {
+	if e := m.follower.Load(); e != nil {
+		e.ask()
+	}
+}
 
 // Exit is the exit record as the monitor told it; false before Exited.
 func (m *Monitor) Exit() (wire.Exit, bool) {

@@ -13,9 +13,15 @@ import (
 )
 
 // conn is one control connection: requests get numbers, replies find their callers,
-// everything else goes to the event function of run.
+// everything else goes to the event function of begin.
 type conn struct {
 	sock *net.UnixConn
+	raw  syscall.RawConn
+
+	reader errand
+	event  func(wire.Message, []int) // the reader's, like the two that follow
+	ended  func()
+	over   bool
 
 	mu      sync.Mutex // guards what follows
 	next    uint32
@@ -28,8 +34,14 @@ type answer struct {
 	fds []int
 }
 
-func newConn(sock *net.UnixConn) *conn {
-	return &conn{sock: sock, waiting: map[uint32]chan answer{}}
+func newConn(sock net.Conn) (*conn, error) {
+	c := &conn{sock: sock.(*net.UnixConn), waiting: map[uint32]chan answer{}}
+	var err error
+	if c.raw, err = c.sock.SyscallConn(); err != nil {
+		sock.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // connFromFD takes fd over, in every case.
@@ -40,7 +52,7 @@ func connFromFD(fd int) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(c.(*net.UnixConn)), nil
+	return newConn(c)
 }
 
 // dial connects to the control socket in dir, whose path may be longer than a
@@ -56,7 +68,7 @@ func dial(ctx context.Context, dir string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(c.(*net.UnixConn)), nil
+	return newConn(c)
 }
 
 // reserve draws the number of the next request.
@@ -127,21 +139,43 @@ func (c *conn) send(msg *wire.Message, files []int) error {
 	return nil
 }
 
-// run reads until the connection ends, then fails every waiting caller. The descriptors
-// of an event are event's.
-func (c *conn) run(event func(wire.Message, []int)) {
-	for {
-		msg, fds, err := c.receive()
-		if err != nil {
-			break
-		}
-		if msg.Kind != wire.Reply {
-			event(msg, fds)
-			continue
-		}
-		c.deliver(answer{msg, fds})
+// begin reads from now on until the connection ends; every waiting caller fails then, and
+// ended is called. The descriptors of an event are event's. On an error the connection is
+// closed, and neither is called.
+func (c *conn) begin(event func(wire.Message, []int), ended func()) error {
+	c.event, c.ended, c.reader.do = event, ended, c.read
+	var err error
+	if lost := c.raw.Control(func(fd uintptr) { err = descriptors.watch(int(fd), &c.reader) }); lost != nil {
+		err = lost
 	}
-	c.close()
+	if err != nil {
+		c.lose()
+	}
+	return err
+}
+
+// read is the reader's errand: what has come.
+func (c *conn) read() {
+	for !c.over {
+		msg, fds, err := c.receive()
+		switch {
+		case err == syscall.EAGAIN:
+			return
+		case err != nil:
+			c.over = true
+			c.lose()
+			c.ended()
+		case msg.Kind == wire.Reply:
+			c.deliver(answer{msg, fds})
+		default:
+			c.event(msg, fds)
+		}
+	}
+}
+
+// lose fails every waiting caller, and those to come.
+func (c *conn) lose() {
+	c.shut()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dead = true
@@ -155,22 +189,16 @@ func (c *conn) run(event func(wire.Message, []int)) {
 // it has a buffer only while there is something to read.
 var packets = sync.Pool{New: func() any { return new([wire.MaxPacket]byte) }}
 
-// receive returns the next message; its descriptors belong to the caller.
+// receive returns the next message; its descriptors belong to the caller. EAGAIN: there is
+// none yet.
 func (c *conn) receive() (msg wire.Message, fds []int, err error) {
-	raw, err := c.sock.SyscallConn()
-	if err != nil {
-		return msg, nil, err
-	}
-	if readErr := raw.Read(func(fd uintptr) bool {
-		msg, fds, err = receivePacket(int(fd))
-		return err != syscall.EAGAIN
-	}); readErr != nil {
-		return msg, nil, readErr
+	if lost := c.raw.Control(func(fd uintptr) { msg, fds, err = receivePacket(int(fd)) }); lost != nil {
+		err = lost
 	}
 	return msg, fds, err
 }
 
-// receivePacket does not block: EAGAIN says that there is nothing yet.
+// receivePacket does not block.
 func receivePacket(sock int) (msg wire.Message, fds []int, err error) {
 	buf := packets.Get().(*[wire.MaxPacket]byte)
 	defer packets.Put(buf)
@@ -213,7 +241,17 @@ func (c *conn) deliver(a answer) {
 	ch <- a // one reply per request, room for one
 }
 
-func (c *conn) close() { c.sock.Close() }
+// close is called after begin. The reader finds the connection at its end, which close does
+// not wait for.
+func (c *conn) close() {
+	c.shut()
+	c.reader.ask()
+}
+
+func (c *conn) shut() {
+	c.raw.Control(func(fd uintptr) { descriptors.forget(int(fd)) })
+	c.sock.Close()
+}
 
 func rights(oob []byte) (fds []int) {
 	if len(oob) == 0 {

@@ -17,7 +17,10 @@ func Connect(ctx context.Context, dir string) (*Monitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to monitor in %s: %w", dir, err)
 	}
-	m := newMonitor(dir, c, nil)
+	m, err := newMonitor(dir, c, nil)
+	if err != nil {
+		return nil, fmt.Errorf("connect to monitor in %s: %w", dir, err)
+	}
 	if m.info, err = m.hello(ctx, c); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("connect to monitor in %s: %w", dir, err)
@@ -48,10 +51,19 @@ func (m *Monitor) hello(ctx context.Context, c *conn) (info wire.Info, err error
 	return info, nil
 }
 
-// read serves one connection until it ends, then finds out what that means.
-func (m *Monitor) read(c *conn) {
+// begin serves a connection.
+func (m *Monitor) begin(c *conn) error {
+	m.readers.Add(1)
+	err := c.begin(m.event, m.ended)
+	if err != nil {
+		m.readers.Done()
+	}
+	return err
+}
+
+// ended finds out what the end of a connection means.
+func (m *Monitor) ended() {
 	defer m.readers.Done()
-	c.run(m.event)
 	m.mu.Lock()
 	closed := m.closed
 	m.mu.Unlock()
@@ -62,6 +74,7 @@ func (m *Monitor) read(c *conn) {
 		m.setExit(e)
 	} else {
 		close(m.lost)
+		m.tell()
 	}
 	m.endSessions(ErrLost)
 }
@@ -81,11 +94,12 @@ func (m *Monitor) again() bool {
 	closed := m.closed
 	m.mu.Unlock()
 	if closed {
-		c.close()
+		c.shut()
 		return true
 	}
-	m.readers.Add(1)
-	go m.read(c)
+	if m.begin(c) != nil {
+		return false
+	}
 	m.hello(ctx, c) // when it fails, the new reader finds out why
 	return true
 }
@@ -104,6 +118,7 @@ func (m *Monitor) event(msg wire.Message, fds []int) {
 		case m.notified <- struct{}{}:
 		default: // somebody will look
 		}
+		m.tell()
 	case wire.Stalled:
 		m.lookAtLog()
 	case wire.Exited:
@@ -144,6 +159,7 @@ func (m *Monitor) setExit(e wire.Exit) {
 		m.exit = &e
 		m.lent.close()
 		close(m.exited)
+		m.tell()
 	}
 }
 

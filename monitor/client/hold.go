@@ -58,15 +58,12 @@ func (e *Enterer) Hold(dir string, owned bool, namespaces []string) (pid int, er
 	cmd.Process.Kill()                                         // it has ended, unless it hangs
 	waitErr := cmd.Wait()
 	pid, said := heldPID(raw)
-	if pid > 0 {
-		go func() { // it is this process's child, and lives as long as the pod
-			var status syscall.WaitStatus
-			for {
-				if _, err := syscall.Wait4(pid, &status, 0, nil); err != syscall.EINTR {
-					return
-				}
-			}
-		}()
+	if pid > 0 { // it is this process's child, and lives as long as the pod
+		pidfd, openErr := unix.PidfdOpen(pid, 0)
+		if openErr != nil {
+			pidfd = -1
+		}
+		newProcess(pid, pidfd)
 	}
 	switch err = errors.Join(err, said); {
 	case err != nil && pid > 0:

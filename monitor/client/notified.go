@@ -35,6 +35,7 @@ func (m *Monitor) lookAtLog() {
 	case m.stalled <- struct{}{}:
 	default: // somebody will look
 	}
+	m.tell()
 }
 
 // ReadNotified reads what the monitor of the container whose directory is dir was asked,

@@ -2,46 +2,54 @@ package client
 
 import (
 	"context"
-	"os"
 	"syscall"
 	"unsafe"
 )
 
-// process is a monitor that this daemon started and must reap. It waits through a
-// pidfd in Go's poller: a monitor costs the daemon a parked goroutine, not a thread.
+// process is a monitor that this daemon started, or another child of its, and must reap. It
+// waits through a pidfd in the poller: neither a goroutine nor a thread.
 type process struct {
 	pid   int
-	pidfd *os.File
+	pidfd int // the reaper's; -1 once it has reaped
 	done  chan struct{}
+
+	reaper errand
 }
 
-// newProcess takes p and pidfd over.
-func newProcess(p *os.Process, pidfd int) *process {
-	pr := &process{pid: p.Pid, done: make(chan struct{})}
-	if pidfd < 0 { // a kernel without pidfds: a thread waits
-		go func() { p.Wait(); close(pr.done) }()
-		return pr
+// newProcess takes the child pid and its pidfd over.
+func newProcess(pid, pidfd int) *process {
+	p := &process{pid: pid, pidfd: pidfd, done: make(chan struct{})}
+	p.reaper.do = p.reap
+	if pidfd < 0 || descriptors.watch(pidfd, &p.reaper) != nil { // a kernel without pidfds: a thread waits
+		closeOne(&pidfd)
+		go p.await() // ends when the process does; done is the matching wait
 	}
-	p.Release()
-	syscall.SetNonblock(pidfd, true)
-	pr.pidfd = os.NewFile(uintptr(pidfd), "monitor pidfd")
-	go pr.reap() // ends when the monitor does; done is the matching wait
-	return pr
+	return p
 }
 
+// reap closes done if the process has ended.
 func (p *process) reap() {
-	defer close(p.done)
-	defer p.pidfd.Close()
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
+	if p.pidfd < 0 {
 		return
 	}
-	raw.Read(func(fd uintptr) bool {
-		const pPIDFD = 3
-		var info [128]byte // siginfo_t; all zero when nothing has ended
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPIDFD, fd, uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOHANG, 0, 0)
-		return errno != 0 && errno != syscall.EINTR || errno == 0 && info[0] != 0
-	})
+	const pPIDFD = 3
+	var info [128]byte // siginfo_t; all zero when nothing has ended
+	_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPIDFD, uintptr(p.pidfd), uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOHANG, 0, 0)
+	if errno == 0 && info[0] == 0 {
+		return
+	}
+	descriptors.forget(p.pidfd)
+	closeOne(&p.pidfd)
+	close(p.done)
+}
+
+func (p *process) await() {
+	defer close(p.done)
+	for {
+		if _, err := syscall.Wait4(p.pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
 }
 
 // wait returns when the process has ended and is reaped, or ctx has ended.

@@ -116,11 +116,14 @@ func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File, spa
 		return nil, Created{}, err
 	}
 	c, err := connFromFD(ours)
+	var m *Monitor
+	if err == nil {
+		m, err = newMonitor(s.Dir, c, proc)
+	}
 	if err != nil {
 		proc.kill()
 		return nil, Created{}, errors.Join(err, proc.wait(context.WithoutCancel(ctx)))
 	}
-	m := newMonitor(s.Dir, c, proc)
 	reply, fds, err := c.call(ctx, &wire.Message{Kind: wire.Create, Flags: wire.FlagLend, Body: config.Append(nil)}, files)
 	m.borrow(reply.Flags, fds)
 	if err != nil {
@@ -235,15 +238,15 @@ func fork(program, dir, cgroup string, args []string, files ...*os.File) (*proce
 	if err != nil {
 		return nil, fmt.Errorf("start monitor: %w", err)
 	}
-	return newProcess(p, pidfd), nil
+	defer p.Release()
+	return newProcess(p.Pid, pidfd), nil
 }
 
-func newMonitor(dir string, c *conn, p *process) *Monitor {
+// newMonitor takes c over.
+func newMonitor(dir string, c *conn, p *process) (*Monitor, error) {
 	m := &Monitor{dir: dir, conn: c, sessions: map[uint32]*Session{}, process: p,
 		exited: make(chan struct{}), lost: make(chan struct{}), notified: make(chan struct{}, 1), stalled: make(chan struct{}, 1), lent: nothingLent}
-	m.readers.Add(1)
-	go m.read(c)
-	return m
+	return m, m.begin(c)
 }
 
 // lastLine is the end of a small text file, for messages.

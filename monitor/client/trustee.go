@@ -42,10 +42,10 @@ func (t *Trustee) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	t.reader.Go(func() {
-		t.conn.run(func(_ wire.Message, fds []int) { closeAll(fds) })
-		close(t.lost)
-	})
+	t.reader.Add(1)
+	if err := t.conn.begin(func(_ wire.Message, fds []int) { closeAll(fds) }, func() { close(t.lost); t.reader.Done() }); err != nil {
+		return err
+	}
 	// Once it has answered it listens, and the next daemon will find it.
 	if _, _, err := t.conn.call(ctx, &wire.Message{Kind: wire.Recall}, nil); err != nil {
 		t.Close()
