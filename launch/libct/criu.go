@@ -32,8 +32,10 @@ func (j *job) criuFlags() []string {
 }
 
 // criuConfig makes restored processes wait, and closes connections whose other ends spoke
-// to another address (criu(8), --leave-stopped and --tcp-close).
-const criuConfig = "leave-stopped\ntcp-close\n"
+// to another address (criu(8), --leave-stopped and --tcp-close). They stay in the cgroup
+// that the runtime put criu into: on v2, runc's criu would move them to the one of their
+// checkpoint.
+const criuConfig = "leave-stopped\ntcp-close\nmanage-cgroups=ignore\n"
 
 // criuAnnotation names, to libcontainer and to OCI runtimes, a file of criu's options.
 const criuAnnotation = "org.criu.config"

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -28,7 +29,7 @@ func Confined(s *specs.Spec, pid int) error {
 		return err
 	}
 	for _, t := range threads {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", pid, t.Name()))
+		status, err := stoppedStatus(fmt.Sprintf("/proc/%d/task/%s/status", pid, t.Name()))
 		if err != nil {
 			return err
 		}
@@ -83,6 +84,25 @@ func sameFile(a, b string) (bool, error) {
 	return os.SameFile(x, y), nil
 }
 
+// stopTime bounds how long a thread takes to notice the signal that stops it: criu has
+// sent it, and lets go of a thread that may have to wait for a processor.
+const stopTime = 10 * time.Second
+
+// stoppedStatus reads a thread's status once it is stopped, or when stopTime is over.
+func stoppedStatus(path string) ([]byte, error) {
+	for deadline := time.Now().Add(stopTime); ; time.Sleep(time.Millisecond) {
+		status, err := os.ReadFile(path)
+		if err != nil || isStopped(status) || time.Now().After(deadline) {
+			return status, err
+		}
+	}
+}
+
+func isStopped(status []byte) bool {
+	state, _ := proc.Field(status, "State")
+	return state == "T (stopped)"
+}
+
 // verifyStatus compares a thread's /proc/PID/status, proc_pid_status(5): it has no
 // capability that the request does not give, a filter where one is asked for, and cannot
 // gain privileges where the request says so.
@@ -108,7 +128,7 @@ func verifyStatus(s *specs.Spec, status []byte) error {
 	if s.Process.NoNewPrivileges && !is("NoNewPrivs", "1") {
 		return fmt.Errorf("it may gain privileges")
 	}
-	if !is("State", "T (stopped)") {
+	if !isStopped(status) {
 		return fmt.Errorf("it runs already")
 	}
 	return nil

@@ -57,7 +57,8 @@ func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	n.NeedWatch(t)
 	p := n.HostPod("held")
 	sandbox := harness.Must(n.cri.RunPod(n.ctx, p))(t)
-	c := n.hungry(p, "c", 64, "/bin/sh", "-c", "for n in 4 6 8 10 12; do /bin/payload hog $n & done; until [ -e /tmp/go ]; do sleep 0.1; done; exec /bin/payload hog 128")
+	// Room for the last of them to grow above the others, each of which holds more than it is told.
+	c := n.hungry(p, "c", 96, "/bin/sh", "-c", "for n in 4 6 8 10 12; do /bin/payload hog $n & done; until [ -e /tmp/go ]; do sleep 0.1; done; exec /bin/payload hog 128")
 	id := harness.Must(n.cri.Run(n.ctx, sandbox, p, c))(t)
 	deadline := time.Now().Add(harness.Scale(time.Minute))
 	for raw := ""; strings.Count(raw, "held") < 5; time.Sleep(20 * time.Millisecond) {
@@ -88,7 +89,7 @@ func TestOOMKillTellsWhoHeldTheMemory(t *testing.T) {
 	}
 	out := n.vitrine("oom", "--scene", "held")
 	t.Log("\n" + out)
-	for _, want := range []string{"the 5 largest of 6 processes:", "container: ", "of a limit of 64.0Mi", "pod: ", "the memory"} {
+	for _, want := range []string{"the 5 largest of 6 processes:", "container: ", "of a limit of 96.0Mi", "pod: ", "the memory"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
