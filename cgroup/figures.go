@@ -96,8 +96,3 @@ func (k keys) of(name string) uint64 {
 	n, _ := k.get(name)
 	return n
 }
-
-func (k keys) has(name string) bool {
-	_, found := k.get(name)
-	return found
-}

@@ -114,14 +114,6 @@ func TestContainerPathsOfBothDrivers(t *testing.T) {
 			t.Errorf("%s %q: %q, %q, %q", c.driver, c.parent, spec, fs, g.PodPath(c.parent))
 		}
 	}
-	for in, want := range map[string]string{
-		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice": "/kubepods/burstable/pod1_2",
-		"/kubepods/burstable/pod1": "/kubepods/burstable/pod1",
-	} {
-		if got := FromSystemd(in); got != want {
-			t.Errorf("FromSystemd(%q) = %q", in, got)
-		}
-	}
 }
 
 func TestV2StatsAreReadFromWhatTheKernelWrites(t *testing.T) {

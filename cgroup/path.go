@@ -94,17 +94,6 @@ func expandSlice(name string) string {
 	return path.Join(dir, name)
 }
 
-// FromSystemd is the inverse of kubelet's rule: the cgroupfs syntax of a slice's
-// path, for example /kubepods/burstable/podX. A path without slices comes back as
-// it is. Underscores stay: which were dashes cannot be known.
-func FromSystemd(fsPath string) string {
-	name, ok := strings.CutSuffix(path.Base(fsPath), ".slice")
-	if !ok {
-		return fsPath
-	}
-	return "/" + strings.ReplaceAll(strings.Trim(name, "-"), "-", "/")
-}
-
 // checkPath refuses what no container or pod can have: the root, and a path that
 // the daemon itself is in.
 func (c *Cgroups) checkPath(fsPath string) error {

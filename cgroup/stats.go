@@ -106,12 +106,3 @@ type PSILine struct {
 	Avg10, Avg60, Avg300 float64
 	Total                uint64
 }
-
-// Available is what may still be used before the limit: Limit less WorkingSet, never
-// below zero. It is false without a limit.
-func (m *MemoryStats) Available() (bytes uint64, ok bool) {
-	if m == nil || m.Limit == 0 {
-		return 0, false
-	}
-	return m.Limit - min(m.Limit, m.WorkingSet), true
-}

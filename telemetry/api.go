@@ -157,7 +157,3 @@ func wanted(r record, query string, reads bool) bool {
 
 // isID is true for what may be the beginning of an id or uid.
 func isID(text string) bool { return strings.Trim(text, "0123456789abcdef-") == "" }
-
-// Coverage is the share of a span's time that its direct children explain; see
-// waterfall.Coverage.
-func Coverage(t *Trace, spanID string) float64 { return waterfall.Coverage(t, spanID) }

@@ -91,7 +91,7 @@ func FuzzSandbox(f *testing.F) {
 			t.Fatal(err)
 		}
 		for name := range settings {
-			if file := SysctlPath(name); path.Clean("/"+file) != "/"+file {
+			if file := swapSeparators(name); path.Clean("/"+file) != "/"+file {
 				t.Fatalf("parameter %q is %q", name, file)
 			}
 		}

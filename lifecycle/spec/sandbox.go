@@ -166,9 +166,6 @@ func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// SysctlPath is the file of a parameter that Sysctls returned, below /proc/sys.
-func SysctlPath(name string) string { return swapSeparators(name) }
-
 // swapSeparators exchanges dots and slashes: an interface's name may have a dot.
 func swapSeparators(name string) string {
 	return strings.Map(func(r rune) rune {

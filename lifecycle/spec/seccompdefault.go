@@ -12,12 +12,6 @@ import (
 // EPERM. It is shared and must not be modified.
 var DefaultProfile = sync.OnceValue(defaultProfile)
 
-// DefaultSeccomp is DefaultProfile for a container with DefaultCapabilities on this
-// build's architecture and a current kernel.
-func DefaultSeccomp() *specs.LinuxSeccomp {
-	return DefaultProfile().Filter(SeccompFacts{Capabilities: DefaultCapabilities})
-}
-
 // Values of the kernel's interface.
 const (
 	errnoEPERM   = 1

@@ -105,23 +105,6 @@ func appendSpan(buf []byte, s *Span) []byte {
 	return buf
 }
 
-// AppendLogs appends an ExportLogsServiceRequest with records behind buf.
-func AppendLogs(buf []byte, res *Resource, records []LogRecord) []byte {
-	buf, request := wire.Open(buf, 1) // resource_logs
-	buf = appendResource(buf, res)
-	buf, scopes := wire.Open(buf, 2) // scope_logs
-	buf = appendScope(buf)
-	for i := range records {
-		var record int
-		buf, record = wire.Open(buf, 2)
-		buf = appendLog(buf, &records[i])
-		wire.Shut(buf, record)
-	}
-	wire.Shut(buf, scopes)
-	wire.Shut(buf, request)
-	return buf
-}
-
 func appendLog(buf []byte, r *LogRecord) []byte {
 	buf = wire.AppendFixed64(buf, 1, uint64(r.Time))
 	buf = wire.AppendUint(buf, 2, uint64(r.Severity))

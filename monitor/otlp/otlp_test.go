@@ -67,9 +67,15 @@ func TestSpansAreReadByThePublishedTypes(t *testing.T) {
 }
 
 func TestLogRecordsAreReadByThePublishedTypes(t *testing.T) {
-	raw := AppendLogs(nil, resource, []LogRecord{{Time: 5, Observed: 6, Severity: 9, SeverityText: "INFO", Body: "line", Trace: [16]byte{1}, Span: [8]byte{2}}, {}})
+	var batch LogBatch
+	batch.Use(make([]byte, 0, 4096))
+	for _, r := range []LogRecord{{Time: 5, Observed: 6, Severity: 9, SeverityText: "INFO", Body: "line", Trace: [16]byte{1}, Span: [8]byte{2}}, {}} {
+		if !batch.Add(resource, &r) {
+			t.Fatal("no room")
+		}
+	}
 	var got collectlogs.ExportLogsServiceRequest
-	if err := proto.Unmarshal(raw, &got); err != nil {
+	if err := proto.Unmarshal(batch.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
 	r := got.ResourceLogs[0].ScopeLogs[0].LogRecords

@@ -51,12 +51,6 @@ func AppendFixed64(buf []byte, num int, v uint64) []byte {
 	return append(buf, byte(v), byte(v>>8), byte(v>>16), byte(v>>24), byte(v>>32), byte(v>>40), byte(v>>48), byte(v>>56))
 }
 
-// AppendFixed32 appends field num, zero included.
-func AppendFixed32(buf []byte, num int, v uint32) []byte {
-	buf = appendKey(buf, num, typeFixed32)
-	return append(buf, byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
-}
-
 // AppendString appends field num unless v is empty.
 func AppendString(buf []byte, num int, v string) []byte {
 	if v == "" {

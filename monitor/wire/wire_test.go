@@ -83,7 +83,8 @@ func TestEveryFieldSurvivesTheWire(t *testing.T) {
 
 func TestUnknownFieldsAreSkippedAndUnknownVersionsRefused(t *testing.T) {
 	m := Message{Kind: Start, ID: 3}
-	packet := AppendFixed32(AppendFixed64(AppendString(m.Append(nil), 900, "from the future"), 901, 1), 902, 2)
+	packet := AppendFixed64(AppendString(m.Append(nil), 900, "from the future"), 901, 1)
+	packet = append(appendKey(packet, 902, typeFixed32), 2, 0, 0, 0)
 	var got Message
 	if err := got.Parse(packet); err != nil || got.ID != 3 {
 		t.Errorf("%+v, %v", got, err)
