@@ -60,17 +60,8 @@ func (m *Manager) shotOf(e *containerEntry, sb pod.Sandbox, archive string) *sho
 // the first is written down, and none goes on before the last one is. They run when it
 // returns, whatever it returns. workDir makes the directory of a shot.
 func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDir func(*shot) (string, error)) (err error) {
-	for _, s := range shots {
-		if s.Container = *s.entry.value.Load(); s.Container.State != pod.Running {
-			return fmt.Errorf("checkpoint container %s: %w: it is %s, not %s", s.Container.ID.Short(), pod.ErrState, s.Container.State, pod.Running)
-		}
-		if err := m.checkpointable(s.Sandbox, s.Container); err != nil {
-			return err
-		}
-		if s.handler, err = m.config.handler(s.Container.Handler); err != nil {
-			return err
-		}
-		s.Runtime = handlerName(s.handler)
+	if err := m.aim(shots); err != nil {
+		return err
 	}
 	if err := op.step(ctx, "criu", func(ctx context.Context) error {
 		path, err := m.criu.Usable(ctx, m.config.CriuPath)
@@ -136,17 +127,37 @@ func (m *Manager) take(ctx context.Context, op *operation, shots []*shot, workDi
 	if err := op.step(ctx, "resume", func(context.Context) error { return thaw() }); err != nil {
 		return err
 	}
-	return op.step(ctx, "archive", func(ctx context.Context) error {
-		for i, s := range shots {
-			if err := s.Write(ctx, s.archive); err != nil {
-				for _, done := range shots[:i] {
-					err = errors.Join(err, os.Remove(done.archive))
-				}
-				return err
-			}
+	return op.step(ctx, "archive", func(ctx context.Context) error { return writeAll(ctx, shots) })
+}
+
+// aim refuses containers of which there can be no checkpoint now, and takes the others as they are.
+func (m *Manager) aim(shots []*shot) (err error) {
+	for _, s := range shots {
+		if s.Container = *s.entry.value.Load(); s.Container.State != pod.Running {
+			return fmt.Errorf("checkpoint container %s: %w: it is %s, not %s", s.Container.ID.Short(), pod.ErrState, s.Container.State, pod.Running)
 		}
-		return nil
-	})
+		if err := m.checkpointable(s.Sandbox, s.Container); err != nil {
+			return err
+		}
+		if s.handler, err = m.config.handler(s.Container.Handler); err != nil {
+			return err
+		}
+		s.Runtime = handlerName(s.handler)
+	}
+	return nil
+}
+
+// writeAll makes all archives, or none.
+func writeAll(ctx context.Context, shots []*shot) error {
+	for i, s := range shots {
+		if err := s.Write(ctx, s.archive); err != nil {
+			for _, done := range shots[:i] {
+				err = errors.Join(err, os.Remove(done.archive))
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // checkpointFile in a container's directory says that a checkpoint is being made. A
