@@ -15,7 +15,7 @@ import (
 
 // ID returns the number by which the kernel's programs know the cgroup: the kernfs
 // id of its memory cgroup, which is the inode number of that directory on v1,
-// hybrid and v2 alike.
+// hybrid and v2 alike. One that is not there is pod.ErrNotFound.
 func (c *Cgroups) ID(fsPath string) (uint64, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(c.mainDir(fsPath), &st)

@@ -46,8 +46,8 @@ func CheckParent(parent string) error {
 const maxName = 255
 
 // Place returns the directories, one of each hierarchy, of a cgroup for monitors below
-// parent, and makes it where it does not exist. parent is what CRI's cgroup_parent is.
-// Repeating it is cheap.
+// parent, and makes it where it does not exist. parent is what CRI's cgroup_parent is; one that
+// no pod can have is pod.ErrInvalid. Repeating it is cheap.
 func (c *Cgroups) Place(parent string) (dirs []string, err error) {
 	fsPath := path.Join(c.PodPath(parent), placeName)
 	if err := c.checkPath(fsPath); err != nil {

@@ -24,7 +24,7 @@ func (c *Cgroups) Update(fsPath string, r Resources) error {
 }
 
 // Apply is Update that can be taken back: restore, which is never nil, puts the values
-// of before into force again.
+// of before into force again. Errors are Update's; then the old values are back.
 func (c *Cgroups) Apply(fsPath string, r Resources) (restore func() error, err error) {
 	restore = func() error { return nil }
 	if err := r.check(); err != nil {

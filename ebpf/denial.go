@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layer is who refused.
+// Layer is who refused, by the numbers of the programs (bpf/ledger.h).
 type Layer uint32
 
 // The layers. Permission is the kernel's EPERM or EACCES for another reason than those

@@ -19,7 +19,8 @@ type Last struct {
 	OOMKills uint64
 }
 
-// Last is exact also when events were lost. A cgroup that is not tracked has nothing.
+// Last is the last record of each kind, of the cgroup and of its PID 1; exact also when events
+// were lost. A cgroup that is not tracked has nothing, which is no error.
 func (p *Programs) Last(cgroup uint64) (Last, error) {
 	var l Last
 	for _, want := range []struct {

@@ -38,7 +38,7 @@ type Process struct {
 	Anon, File, Shmem, Swapped uint64
 }
 
-// Held is what the process held in memory and swap.
+// Held is what the process held in memory and swap, in bytes.
 func (p Process) Held() uint64 { return p.Anon + p.File + p.Shmem + p.Swapped }
 
 // LevelUse is what a cgroup had and may have; a Limit of 0 is none. Swap is memory plus swap

@@ -31,7 +31,8 @@ type Use struct {
 	ReadBytes uint64
 }
 
-// StartProfile returns what is known by now; all zero if PID 1 has not executed anything.
+// StartProfile returns what is known by now; all zero if PID 1 has not executed anything, or the
+// cgroup is not tracked.
 func (p *Programs) StartProfile(cgroup uint64) (Start, error) {
 	var s programsStart
 	err := p.maps[programsMapStarts].Lookup(cgroup, &s)

@@ -20,7 +20,8 @@ import (
 )
 
 // Scratch makes, beside the writable layer and as private as that, a directory that is
-// removed with it, and returns its path. What was there under the name is removed.
+// removed with it, and returns its path. What was there under the name is removed. Without the
+// layer it is pod.ErrNotFound.
 func (s *Store) Scratch(id, name string) (string, error) {
 	if _, err := s.readRootfs(id); err != nil {
 		return "", fmt.Errorf("make scratch directory: %w", err)

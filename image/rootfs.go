@@ -211,7 +211,7 @@ func (s *Store) removeRootfs(id string) error {
 	return os.RemoveAll(gone)
 }
 
-// Rootfses are the IDs of all writable layers, half-made ones included.
+// Rootfses are the IDs of all writable layers, half-made ones included, in their order as text.
 func (s *Store) Rootfses(ctx context.Context) ([]string, error) {
 	entries, err := os.ReadDir(s.rootfsDir())
 	if err != nil {
@@ -227,7 +227,8 @@ func (s *Store) Rootfses(ctx context.Context) ([]string, error) {
 }
 
 // RootfsUsage is what the writable layer takes on disk. The tree is walked at most
-// every two seconds, and never for more than a twentieth of the time.
+// every two seconds, and never for more than a twentieth of the time. An unknown one is
+// pod.ErrNotFound.
 func (s *Store) RootfsUsage(ctx context.Context, id string) (bytes, inodes uint64, err error) {
 	s.rootfs.mu.Lock()
 	e, known := s.rootfs.entries[id]

@@ -121,7 +121,8 @@ const commonSteps = 16
 // ErrReply is returned for bytes that are no complete reply.
 var ErrReply = errors.New("launcher's reply is cut off or malformed")
 
-// ParseReply is the inverse of Append. It allocates only for what it returns.
+// ParseReply is the inverse of Append; anything else is ErrReply. It allocates only for what it
+// returns.
 func ParseReply(text string) (Reply, error) {
 	var r Reply
 	for text != "" {

@@ -182,7 +182,8 @@ func connect(session *client.Session, streams Streams) *sync.WaitGroup {
 }
 
 // Attach joins the streams of PID 1 until it ends, ctx ends, or standard input
-// ends with no output wanted.
+// ends with no output wanted. A client that goes away is no error. ErrState when the
+// container does not run, ErrUnavailable without its monitor.
 func (m *Manager) Attach(ctx context.Context, id string, req AttachRequest) (err error) {
 	e, monitor, err := m.running(id)
 	if err != nil {
@@ -254,7 +255,8 @@ func (m *Manager) execProcess(c pod.Container, req ExecRequest) ([]byte, error) 
 	return json.Marshal(derived)
 }
 
-// PortForward joins stream to a port inside the pod until both directions have ended.
+// PortForward joins stream to a port inside the pod until both directions have ended, or ctx has.
+// ErrState when the pod is not Ready, ErrInvalid for a port that is none.
 func (m *Manager) PortForward(ctx context.Context, id string, port int32, stream io.ReadWriteCloser) error {
 	e, err := m.index.sandbox(id)
 	if err != nil {

@@ -71,8 +71,9 @@ type Manager struct {
 	ending sync.Mutex     // guards that attend adds no work once ctx has ended
 }
 
-// New opens the records below config.StateDir. Call Recover before serving. ctx is
-// used for the tracer that it carries, not for its end.
+// New opens the records below config.StateDir. Call Recover before serving, and Close at the end.
+// ctx is used for the tracer that it carries, not for its end. What Config.Check refuses is
+// ErrInvalid.
 func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	store, err := pod.OpenStore(config.StateDir)
 	if err != nil {
@@ -123,7 +124,7 @@ func (m *Manager) Close() {
 }
 
 // Sandbox returns a sandbox by ID or unique prefix. One that is still being made
-// does not exist yet.
+// does not exist yet: ErrNotFound. A prefix of several is ErrInvalid.
 func (m *Manager) Sandbox(id string) (pod.Sandbox, error) {
 	e, err := m.index.sandbox(id)
 	if err != nil {
@@ -135,8 +136,7 @@ func (m *Manager) Sandbox(id string) (pod.Sandbox, error) {
 	return pod.Sandbox{}, fmt.Errorf("sandbox %q: %w", id, pod.ErrNotFound)
 }
 
-// Container returns a container by ID or unique prefix. One that is still being
-// made does not exist yet.
+// Container is Sandbox for containers.
 func (m *Manager) Container(id string) (pod.Container, error) {
 	e, err := m.index.container(id)
 	if err != nil {

@@ -106,7 +106,8 @@ func (c Config) InjectCDI(s *specs.Spec, names []string) error {
 	return cdi.Inject(s, c.CDISpecDirs, names)
 }
 
-// Specification is the OCI specification that the container was made from.
+// Specification is the OCI specification that the container was made from; fs.ErrNotExist before it
+// is written and after the container is removed. It is the caller's.
 func (m *Manager) Specification(id pod.ID) (*specs.Spec, error) {
 	raw, err := host.ReadBounded(filepath.Join(m.store.ContainerDir(id), "config.json"), maxSpec)
 	if err != nil {

@@ -31,7 +31,7 @@ type HeldBy struct {
 	Cgroup uint64 `json:"cgroup"`
 }
 
-// Held is what the process held in memory and swap.
+// Held is what the process held in memory and swap, in bytes.
 func (h HeldBy) Held() uint64 { return h.Anon + h.File + h.Shmem + h.Swapped }
 
 // LevelMemory is what a cgroup had and may have; a limit of 0 is none.

@@ -159,7 +159,8 @@ type visit struct {
 	grant grant
 }
 
-// Exec returns the URL at which the command will run.
+// Exec returns the URL at which the command will run: once, and not after a minute. With 1,000 of
+// them outstanding it is pod.ErrExhausted. So it is with Attach and PortForward.
 func (s *Server) Exec(ctx context.Context, request *runtime.ExecRequest) (string, error) {
 	return s.url(ctx, verbExec, request)
 }

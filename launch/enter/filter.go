@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Filter is a seccomp program as the kernel has it, 8 bytes an instruction.
+// A Filter is a seccomp program as the kernel has it: struct sock_filter (linux/filter.h), 8 bytes
+// an instruction, 4,096 at most.
 type Filter []byte
 
 // instruction is the size of one in bytes; the kernel takes 4096 (BPF_MAXINSNS).
@@ -62,7 +63,8 @@ func WriteFilter(path string, f Filter) error {
 	return nil
 }
 
-// ReadFilter is the inverse of WriteFilter.
+// ReadFilter is the inverse of WriteFilter. A file that is not as it was written is ErrDamaged, one
+// that is not there fs.ErrNotExist.
 func ReadFilter(path string) (Filter, error) {
 	raw, err := read(path, int64(len(filterHeader)+sha256.Size+maxFilter))
 	if err != nil {

@@ -131,7 +131,8 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// ParseTimes reads the times that a keeper is started with.
+// ParseTimes reads the three times that a keeper is started with, in nanoseconds since 1970; what
+// is 0 or no number stays zero. args has three elements at least.
 func ParseTimes(args []string) (at Times) {
 	for i, when := range []*time.Time{&at.Born, &at.Main, &at.Waited} {
 		if n, err := strconv.ParseInt(args[i], 10, 64); err == nil && n != 0 {

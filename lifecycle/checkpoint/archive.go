@@ -71,7 +71,7 @@ type Changes interface {
 }
 
 // Save keeps in Work what belongs to the processes' state beside their memory. The
-// container is paused: it is one moment.
+// container is paused: it is one moment. On an error Work is the owner's to remove.
 func (s *Taken) Save(ctx context.Context, files Changes) (err error) {
 	c := s.Container
 	defer func() {

@@ -7,7 +7,7 @@ import (
 )
 
 // Limits are the resources in the cgroup room's words, checked and cut to what the
-// host can do as those of a new container are.
+// host can do as those of a new container are; zero for nil. Errors are spec.Resources'.
 func (h Host) Limits(res *pod.Resources) (cgroup.Resources, error) {
 	var limits cgroup.Resources
 	if res == nil {

@@ -20,8 +20,9 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// MountSources finds every requested mount of a host path. The caller gets a clear
-// refusal for a path that does not exist, instead of a failing init.
+// MountSources finds every requested mount of a host path; both results have an element for
+// each mount, an empty one for a volume of an image. The caller gets a clear refusal,
+// pod.ErrInvalid, for a path that does not exist, instead of a failing init.
 func MountSources(mounts []*runtime.Mount) ([]spec.Source, []pod.Mount, error) {
 	sources := make([]spec.Source, len(mounts))
 	performed := make([]pod.Mount, len(mounts))
@@ -63,7 +64,7 @@ func propagation(path string) (shared, slave bool, err error) {
 }
 
 // Devices looks the request's devices up; a directory stands for the devices in it
-// and below.
+// and below, 1,024 at most. What is no device is pod.ErrInvalid.
 func Devices(devices []*runtime.Device) ([]spec.Device, error) {
 	var all []spec.Device
 	for _, d := range devices {

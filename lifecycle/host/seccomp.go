@@ -9,7 +9,8 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// LocalhostSeccomp reads the profile file that the request names, nil when it names none.
+// LocalhostSeccomp reads the profile file that the request names, nil when it names none. A file
+// that cannot be read, is larger than 4 MiB or is no profile is pod.ErrInvalid.
 func LocalhostSeccomp(config *runtime.ContainerConfig) (*spec.Profile, error) {
 	path, err := spec.LocalhostSeccomp(config)
 	if path == "" || err != nil {

@@ -2,7 +2,7 @@ package host
 
 import "syscall"
 
-// Stamp tells two builds at one path apart.
+// Stamp tells two builds at one path apart, by inode, size and time. Stamps are compared by ==.
 type Stamp struct {
 	inode uint64
 	size  int64

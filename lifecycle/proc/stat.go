@@ -10,7 +10,8 @@ import (
 )
 
 // StartTime reads field 22 of /proc/PID/stat, which tells two processes with
-// the same pid apart (proc(5)).
+// the same pid apart (proc_pid_stat(5)): clock ticks since the boot. It is an error when
+// there is no such process.
 func StartTime(pid int) (uint64, error) {
 	fields, err := stat(pid)
 	if err != nil {
@@ -59,7 +60,7 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// Alive says whether p still is the process that it named.
+// Alive says whether p still is the process that it named, a zombie included; nobody is not.
 func Alive(p pod.Process) bool {
 	if p.PID == 0 {
 		return false

@@ -217,7 +217,8 @@ func nativeArch() specs.Arch {
 }
 
 // LocalhostSeccomp returns the absolute path of the profile that the request names,
-// or "" when it names none. The caller reads it and hands it over as Input.Seccomp.
+// or "" when it names none or is of a privileged container. The caller reads it and hands it
+// over as Input.Seccomp. A path that is not absolute is pod.ErrInvalid.
 func LocalhostSeccomp(c *cri.ContainerConfig) (string, error) {
 	security := c.GetLinux().GetSecurityContext()
 	kind, ref, _, err := securityProfile("seccomp", security.GetSeccomp(), security.GetSeccompProfilePath())
