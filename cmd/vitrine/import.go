@@ -103,7 +103,7 @@ func (c *crioConfig) read(name string, raw []byte) error {
 	walk = func(prefix string, table map[string]any) {
 		for key, value := range table {
 			path := strings.TrimPrefix(prefix+"."+key, ".")
-			if sub, ok := value.(map[string]any); ok {
+			if sub, ok := value.(map[string]any); ok && !isMapping(key) {
 				walk(path, sub)
 				continue
 			}
@@ -112,6 +112,11 @@ func (c *crioConfig) read(name string, raw []byte) error {
 	}
 	walk("", tree)
 	return nil
+}
+
+// isMapping: the value is a table whose keys are no settings.
+func isMapping(key string) bool {
+	return key == "default_annotations" || key == "platform_runtime_paths"
 }
 
 var (
@@ -127,6 +132,7 @@ func keyLines(raw []byte) map[string]int {
 		number++
 		if m := tableLine.FindSubmatch(line); m != nil {
 			table = strings.NewReplacer(`"`, "", `'`, "").Replace(string(m[1]))
+			lines[table] = number
 		} else if m := keyLine.FindSubmatch(line); m != nil {
 			lines[strings.TrimPrefix(table+"."+strings.Trim(string(m[1]), `"'`), ".")] = number
 		}
@@ -170,12 +176,15 @@ func (c *crioConfig) translate() *translation {
 		}
 		if rule, ok := rules[k.path]; ok {
 			rule(c, t, k)
+		} else if rule, ok := reasons[k.path]; ok {
+			rule(c, t, k)
 		} else if handler, key, ok := handlerKey(k.path); ok {
 			translateHandler(c, t, k, handler, key)
-		} else {
-			t.note(k, "no equivalent")
+		} else if text := reasonFor(k); text != "" {
+			t.note(k, text)
 		}
 	}
+	c.completeHandlers(t)
 	return t
 }
 
@@ -184,6 +193,8 @@ func empty(value any) bool {
 	case string:
 		return v == ""
 	case []any:
+		return len(v) == 0
+	case map[string]any:
 		return len(v) == 0
 	}
 	return false

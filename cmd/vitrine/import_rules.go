@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +20,15 @@ func dropped(text string) rule {
 	return func(_ *crioConfig, t *translation, k crioKey) { t.note(k, text) }
 }
 
-// with is for settings that are read together with another one, whose rule does it.
-func with(string) rule { return func(*crioConfig, *translation, crioKey) {} }
+// withSwitch is for settings that are read together with the switch at path; without it
+// they had no effect.
+func withSwitch(path string) rule {
+	return func(c *crioConfig, t *translation, k crioKey) {
+		if c.keys[path].value != true {
+			t.note(k, "has no effect without "+path+" = true")
+		}
+	}
+}
 
 // rules are the keys that are known. The daemon's tests load what they make of the
 // tree in testdata, which has every key that is translated.
@@ -38,11 +44,11 @@ var rules = map[string]rule{
 
 	"crio.api.listen":              same("socket"),
 	"crio.api.stream_address":      streamAddress,
-	"crio.api.stream_port":         with("stream_address"),
+	"crio.api.stream_port":         streamPort,
 	"crio.api.stream_idle_timeout": same("cri.stream.idle_timeout"),
-	"crio.api.stream_tls_cert":     same("cri.stream.cert_file"),
-	"crio.api.stream_tls_key":      same("cri.stream.key_file"),
-	"crio.api.stream_enable_tls":   with("stream_tls_cert"),
+	"crio.api.stream_tls_cert":     streamTLS("cri.stream.cert_file"),
+	"crio.api.stream_tls_key":      streamTLS("cri.stream.key_file"),
+	"crio.api.stream_enable_tls":   streamTLSOn,
 
 	"crio.runtime.default_runtime":                        same("runtime.default_handler"),
 	"crio.runtime.default_capabilities":                   same("runtime.defaults.capabilities"),
@@ -57,7 +63,7 @@ var rules = map[string]rule{
 	"crio.runtime.cgroup_manager":                         same("cgroup.driver"),
 	"crio.runtime.log_level":                              logLevel,
 	"crio.runtime.conmon":                                 dropped("not needed: vitrine-monitor is part of the runtime"),
-	"crio.runtime.conmon_cgroup":                          same("runtime.monitor_cgroup"),
+	"crio.runtime.conmon_cgroup":                          conmonCgroup,
 	"crio.runtime.conmon_env":                             dropped("not needed: vitrine-monitor is part of the runtime"),
 	"crio.runtime.pinns_path":                             dropped("not needed: namespaces are pinned by the daemon"),
 	"crio.runtime.namespaces_dir":                         dropped("namespaces are pinned below the state directory"),
@@ -70,6 +76,8 @@ var rules = map[string]rule{
 	"crio.runtime.container_min_memory":                   bytesOf("runtime.defaults.min_memory"),
 	"crio.runtime.default_sysctls":                        sysctls,
 	"crio.runtime.default_mounts_file":                    mountsFile,
+	"crio.runtime.default_mounts":                         mountsList,
+	"crio.runtime.log_to_journald":                        same("runtime.log.journald"),
 	"crio.runtime.additional_devices":                     same("runtime.defaults.devices"),
 	"crio.runtime.allowed_devices":                        same("runtime.allowed_devices"),
 
@@ -91,54 +99,23 @@ var rules = map[string]rule{
 	"crio.network.cni_default_network": dropped("the first configuration by name is used"),
 
 	"crio.metrics.enable_metrics":     metricsListen,
-	"crio.metrics.metrics_port":       with("enable_metrics"),
-	"crio.metrics.metrics_host":       with("enable_metrics"),
-	"crio.metrics.metrics_socket":     with("enable_metrics"),
+	"crio.metrics.metrics_port":       metricsAddress,
+	"crio.metrics.metrics_host":       metricsAddress,
+	"crio.metrics.metrics_socket":     withSwitch("crio.metrics.enable_metrics"),
+	"crio.metrics.metrics_cert":       same("metrics_cert_file"),
+	"crio.metrics.metrics_key":        same("metrics_key_file"),
 	"crio.metrics.metrics_collectors": dropped("not needed: all metrics are on"),
 
 	"crio.tracing.enable_tracing":                    tracing,
-	"crio.tracing.tracing_endpoint":                  with("enable_tracing"),
-	"crio.tracing.tracing_sampling_rate_per_million": with("enable_tracing"),
+	"crio.tracing.tracing_endpoint":                  withSwitch("crio.tracing.enable_tracing"),
+	"crio.tracing.tracing_sampling_rate_per_million": withSwitch("crio.tracing.enable_tracing"),
 
 	"crio.nri.enable_nri":                      nriSocket,
-	"crio.nri.nri_listen":                      with("enable_nri"),
+	"crio.nri.nri_listen":                      nriListen,
 	"crio.nri.nri_plugin_dir":                  same("nri.plugin_dir"),
 	"crio.nri.nri_plugin_config_dir":           same("nri.plugin_config_dir"),
 	"crio.nri.nri_plugin_request_timeout":      milliseconds("nri.request_timeout_ms"),
 	"crio.nri.nri_plugin_registration_timeout": milliseconds("nri.registration_timeout_ms"),
-}
-
-// translateHandler translates a key of one runtime.
-func translateHandler(c *crioConfig, t *translation, k crioKey, handler, key string) {
-	switch key {
-	case "runtime_path":
-		if c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") != "oci" {
-			return // said at its type
-		}
-		t.set("runtime.handlers."+quoteKey(handler)+".path", k.value)
-	case "runtime_type":
-		if k.value != "oci" {
-			t.note(k, fmt.Sprintf("handlers of type %q are not offered", k.value))
-		}
-	case "allowed_annotations":
-		if c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") == "oci" {
-			allowedAnnotations(t, k, "runtime.handlers."+quoteKey(handler)+".annotations")
-		}
-	case "container_create_timeout":
-		t.set("runtime.create_timeout_seconds", k.value)
-		t.note(k, "applies to all handlers")
-	case "privileged_without_host_devices":
-		if k.value == true && c.text("crio.runtime.runtimes."+handler+".runtime_type", "oci") == "oci" {
-			t.set("runtime.handlers."+quoteKey(handler)+".privileged_without_host_devices", true)
-		}
-	case "monitor_cgroup":
-		t.set("runtime.monitor_cgroup", k.value)
-		t.note(k, "applies to all handlers")
-	case "runtime_root", "monitor_path", "monitor_env", "monitor_exec_cgroup":
-		t.note(k, "not needed: runtimes and monitors keep their state below the state directory")
-	default:
-		t.note(k, "no equivalent")
-	}
 }
 
 // quoteKey is a key of TOML, bare where it can be.
@@ -150,7 +127,7 @@ func quoteKey(name string) string {
 }
 
 // onlyValue is for a choice of which one value is offered.
-func onlyValue(value, otherwise string) rule {
+func onlyValue(value any, otherwise string) rule {
 	return func(_ *crioConfig, t *translation, k crioKey) {
 		if k.value != value {
 			t.note(k, otherwise)
@@ -245,36 +222,4 @@ func (c *crioConfig) text(path, fallback string) string {
 		return fmt.Sprint(k.value)
 	}
 	return fallback
-}
-
-func streamAddress(c *crioConfig, t *translation, k crioKey) {
-	t.set("cri.stream.address", net.JoinHostPort(fmt.Sprint(k.value), c.text("crio.api.stream_port", "0")))
-}
-
-func metricsListen(c *crioConfig, t *translation, k crioKey) {
-	if k.value != true {
-		return
-	}
-	if socket := c.text("crio.metrics.metrics_socket", ""); socket != "" {
-		t.set("metrics_listen", "unix:"+socket)
-		return
-	}
-	t.set("metrics_listen", net.JoinHostPort(c.text("crio.metrics.metrics_host", "127.0.0.1"), c.text("crio.metrics.metrics_port", "9090")))
-}
-
-func tracing(c *crioConfig, t *translation, k crioKey) {
-	if k.value != true {
-		return
-	}
-	t.set("telemetry.endpoint", "http://"+c.text("crio.tracing.tracing_endpoint", "127.0.0.1:4317"))
-	if rate, err := strconv.Atoi(c.text("crio.tracing.tracing_sampling_rate_per_million", "0")); err == nil && rate > 0 {
-		t.set("telemetry.sampler", "parentbased_traceidratio")
-		t.set("telemetry.sampler_arg", strconv.FormatFloat(float64(rate)/1e6, 'g', -1, 64))
-	}
-}
-
-func nriSocket(c *crioConfig, t *translation, k crioKey) {
-	if k.value == true {
-		t.set("nri_socket", c.text("crio.nri.nri_listen", "/var/run/nri/nri.sock"))
-	}
 }

@@ -32,6 +32,62 @@ func TestImportTranslatesATreeAndSaysWhatItCould(t *testing.T) {
 	}
 }
 
+// Without an option the result is another one, or the option was passed over in silence.
+func TestImportSaysSomethingOfEveryOption(t *testing.T) {
+	whole := func(c *crioConfig) string {
+		var out bytes.Buffer
+		done := c.translate()
+		if err := done.write(&out); err != nil {
+			t.Fatal(err)
+		}
+		return out.String() + strings.Join(done.notes, "\n")
+	}
+	source, err := readCrio("testdata/crio-all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := whole(source)
+	out, notes := importTree(t, "testdata/crio-all")
+	golden.Check(t, filepath.Join("testdata", "import-all.txt"), out+"-- notes --\n"+notes)
+	if len(source.keys) < 140 || strings.Contains(all, "no equivalent") {
+		t.Errorf("%d options make\n%s", len(source.keys), all)
+	}
+	for path, key := range source.keys {
+		delete(source.keys, path)
+		if whole(source) == all {
+			t.Errorf("%s:%d: %s is passed over", key.file, key.line, path)
+		}
+		source.keys[path] = key
+	}
+}
+
+func TestImportReadsOptionsTogether(t *testing.T) {
+	for text, want := range map[string]string{
+		"[crio.api]\nstream_port = \"10010\"":                                      `address = "127.0.0.1:10010"`,
+		"[crio.api]\nstream_tls_cert = \"/c\"":                                     "has no effect without crio.api.stream_enable_tls",
+		"[crio.api]\nstream_enable_tls = true":                                     "no certificate is made",
+		"[crio.metrics]\nmetrics_port = 1":                                         "has no effect without crio.metrics.enable_metrics",
+		"[crio.tracing]\nenable_tracing = true":                                    `sampler = "parentbased_always_off"`,
+		"[crio.nri]\nnri_listen = \"/n.sock\"":                                     `nri_socket = "/n.sock"`,
+		"[crio.nri]\nenable_nri = false\nnri_listen = \"/n.sock\"":                 "has no effect with crio.nri.enable_nri = false",
+		"[crio.runtime]\ndefault_runtime = \"no-such\"":                            "[runtime.handlers.no-such]\npath = \"no-such\"",
+		"[crio.runtime.runtimes.sh]\nruntime_root = \"/r\"":                        "[runtime.handlers.sh]\npath = \"/",
+		"[crio.runtime.runtimes.vm]\nruntime_type = \"vm\"":                        "handler is left out",
+		"[crio.runtime.runtimes.p]\nruntime_type = \"pod\"\nruntime_path = \"/p\"": "handler is left out",
+		"[crio.runtime.runtimes.vm]\nruntime_type = \"vm\"\nruntime_path = \"/s\"": "[runtime.handlers.vm]\nshim = \"/s\"",
+		"[crio.runtime]\ndefault_runtime = \"d\"\n[crio.runtime.runtimes.d]\nruntime_path = \"/d\"\n[crio.runtime.runtimes.i]\ninherit_default_runtime = true": "[runtime.handlers.i]\npath = \"/d\"",
+		"[crio.runtime]\nno_such = 1": "crio.conf:2: crio.runtime.no_such: no equivalent",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "crio.conf"), []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, notes := importTree(t, dir); !strings.Contains(out+notes, want) {
+			t.Errorf("%q makes\n%s%s\nwant %q", text, out, notes, want)
+		}
+	}
+}
+
 func TestImportReadsSizesAsCrioDoes(t *testing.T) {
 	for text, want := range map[string]string{
 		`"12MiB"`: "min_memory = 12582912", `"12 MB"`: "min_memory = 12582912", `"512k"`: "min_memory = 524288", `"7"`: "min_memory = 7",

@@ -55,10 +55,32 @@ func mountsFile(_ *crioConfig, t *translation, k crioKey) {
 		t.note(k, fmt.Sprintf("cannot be read: %v", err))
 		return
 	}
-	var mounts []any
+	var lines []string
 	for line := range bytes.Lines(raw) {
 		text, _, _ := strings.Cut(string(line), "#")
-		if text = strings.TrimSpace(text); text == "" {
+		lines = append(lines, strings.TrimSpace(text))
+	}
+	mounts(t, k, lines)
+}
+
+// mountsList is mountsFile for the deprecated list of the same in the configuration.
+func mountsList(c *crioConfig, t *translation, k crioKey) {
+	if c.text("crio.runtime.default_mounts_file", "") != "" {
+		t.note(k, "has no effect beside default_mounts_file")
+		return
+	}
+	list, _ := k.value.([]any)
+	var lines []string
+	for _, entry := range list {
+		lines = append(lines, fmt.Sprint(entry))
+	}
+	mounts(t, k, lines)
+}
+
+func mounts(t *translation, k crioKey, lines []string) {
+	var mounts []any
+	for _, text := range lines {
+		if text == "" {
 			continue
 		}
 		source, target, both := strings.Cut(text, ":")
