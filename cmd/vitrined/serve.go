@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,9 +47,7 @@ func listenUnix(path string, mode os.FileMode, group int) (net.Listener, error) 
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	old := unix.Umask(0o177) // between bind and chmod nobody else may connect
-	listener, err := net.Listen("unix", path)
-	unix.Umask(old)
+	listener, err := listenPrivate(path) // between this and chmod nobody else may connect
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -57,6 +56,19 @@ func listenUnix(path string, mode os.FileMode, group int) (net.Listener, error) 
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return listener, nil
+}
+
+// listenPrivate makes a socket of mode 0600 at most: the inode that bind(2) makes has the socket's own
+// mode (unix_bind_bsd, net/unix/af_unix.c). A umask would be the whole process's, and of the
+// monitors that begin meanwhile, too.
+func listenPrivate(path string) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+		if e := conn.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	return config.Listen(context.Background(), "unix", path) // it does not wait
 }
 
 // sendBuffer is how much of an answer the kernel takes from the daemon before a client has

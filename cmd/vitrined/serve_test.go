@@ -3,12 +3,39 @@ package main
 import (
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// No umask is needed for that: it would be that of every monitor that begins at this moment.
+func TestSocketIsPrivateFromTheBeginning(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := listenPrivate(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v (%v)", info.Mode(), err)
+	}
+	if now := unix.Umask(0); now != 0 {
+		t.Errorf("the process's umask has become %#o", now)
+	}
+	again, err := listenUnix(path, 0o660, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("in the end its mode is %v (%v)", info.Mode(), err)
+	}
+}
 
 // An answer of some megabytes is out of the daemon's hands before the client has read any
 // of it.
