@@ -60,13 +60,21 @@ func (p *conmonPeer) close() error { return os.RemoveAll(p.dir) }
 
 // monitored is one container with its conmon.
 type monitored struct {
-	p   *conmonPeer
-	id  string
-	pid int     // conmon's
-	cpu float64 // conmon's, in seconds, when last looked at
+	p    *conmonPeer
+	id   string
+	init int     // the container's first process
+	pid  int     // conmon's
+	cpu  float64 // conmon's, in seconds, when last looked at
 }
 
 func (c *monitored) path(name string) string { return filepath.Join(c.p.dir, c.id, name) }
+
+// number is the one in a file, 0 before there is one.
+func (c *monitored) number(file string) int {
+	raw, _ := os.ReadFile(c.path(file))
+	n, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return n
+}
 
 // create makes a container whose init waits for its start.
 func (p *conmonPeer) create(ctx context.Context, id string, args ...string) (*monitored, error) {
@@ -101,11 +109,10 @@ func (p *conmonPeer) create(ctx context.Context, id string, args ...string) (*mo
 	if err := cmd.Run(); err != nil { // it goes on in the background
 		return nil, fmt.Errorf("run conmon: %w", err)
 	}
-	err = soon(ctx, "the container waits for its start", func() bool {
-		_, err := os.Stat(c.path("pid")) // which conmon writes when runc has created it
-		raw, read := os.ReadFile(c.path("conmon.pid"))
-		c.pid, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
-		return err == nil && read == nil && c.pid > 0
+	err = soon(ctx, "the container waits for its start", func() (bool, error) {
+		c.init = c.number("pid") // which conmon writes when runc has created it
+		c.pid = c.number("conmon.pid")
+		return c.init > 0 && c.pid > 0, nil
 	})
 	return c, err
 }
@@ -118,28 +125,31 @@ func (c *monitored) runc(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// ended waits for the end of the container and looks at the CPU time of all meanwhile.
-func (c *monitored) ended(ctx context.Context, all []*monitored) error {
-	var code []byte
-	err := soon(ctx, "the container ends", func() (there bool) {
-		for _, m := range all {
-			m.cpu = max(m.cpu, cpuOf(m.pid)) // conmon ends with its container
-		}
-		raw, err := os.ReadFile(c.p.dir + "/exits/" + c.id)
-		code = raw
-		return err == nil && len(raw) > 0
-	})
-	if err == nil && string(code) != "0" {
-		err = fmt.Errorf("container %s ended with %s", c.id, code)
+// ended waits for the end of the container and looks at conmon's CPU time: conmon ends with
+// its container, so the last tenth of a second may be missing.
+func (c *monitored) ended(ctx context.Context) error {
+	look := func() { c.cpu = max(c.cpu, cpuOf(c.pid)) }
+	if err := processEnds(ctx, c.init, look); err != nil {
+		return err
 	}
-	return err
+	return soon(ctx, "the container ends", func() (bool, error) {
+		look()
+		code, err := os.ReadFile(c.p.dir + "/exits/" + c.id)
+		if err != nil || len(code) == 0 {
+			return false, ignoreMissing(err)
+		}
+		if string(code) != "0" {
+			err = fmt.Errorf("container %s ended with %s", c.id, code)
+		}
+		return true, err
+	})
 }
 
 // remove ends and removes the container and waits for its conmon.
 func (c *monitored) remove() error {
 	ctx := context.Background()
 	err := c.runc(ctx, "delete", "--force", c.id)
-	gone := soon(ctx, "conmon ends", func() bool { return syscall.Kill(c.pid, 0) == syscall.ESRCH })
+	gone := soon(ctx, "conmon ends", func() (bool, error) { return syscall.Kill(c.pid, 0) == syscall.ESRCH, nil })
 	for _, root := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} {
 		dirs, _ := filepath.Glob(root + "/vitrine-bench-conmon")
 		for _, dir := range dirs {
@@ -154,16 +164,6 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// soon polls, finely: what is timed ends with it.
-func soon(ctx context.Context, what string, ok func() bool) error {
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			return fmt.Errorf("did not happen: %s: %w", what, ctx.Err())
-		}
-	}
-	return nil
 }
 
 // conmonLogs is measureLogs.
@@ -195,7 +195,7 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, turn logTur
 			return err
 		}
 	}
-	if err := errors.Join(turn.makeRoom(logs, lines), o.touch()); err != nil {
+	if err := o.prepare(turn, logs, lines); err != nil {
 		return err
 	}
 	busy, err := cpuSeconds()
@@ -208,10 +208,8 @@ func (p *conmonPeer) logs(ctx context.Context, o options, r *report, turn logTur
 			return err
 		}
 	}
-	for _, c := range all {
-		if err := c.ended(ctx, all); err != nil {
-			return err
-		}
+	if err := each(writers, func(i int) error { return all[i].ended(ctx) }); err != nil {
+		return err
 	}
 	wall := time.Since(from).Seconds()
 	after, err := cpuSeconds()

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vitrine-runtime/vitrine/test/harness"
 )
 
@@ -46,10 +44,7 @@ func floorOfLogs(ctx context.Context, o options, r *report, turn logTurn, dir, p
 	for i := range turn.writers {
 		logs = append(logs, filepath.Join(dir, fmt.Sprintf("log%d", i)))
 	}
-	if err := turn.makeRoom(logs, lines); err != nil {
-		return err
-	}
-	if err := o.touch(); err != nil {
+	if err := o.prepare(turn, logs, lines); err != nil {
 		return err
 	}
 	busy, err := cpuSeconds()
@@ -114,23 +109,4 @@ func pipeInto(writer, reader *exec.Cmd, path string) error {
 		}
 	}
 	return errors.Join(err, out.Close())
-}
-
-// touch takes as much memory as the logs of one turn will, uses it and gives it back. On a
-// virtual machine that reports free memory to its host, the first touch of a page is a fault
-// of the host's, which takes longer than all that a monitor does with the page; the kernel
-// hands out first what was given back last.
-func (o options) touch() error {
-	if o.coldMemory {
-		return nil
-	}
-	size := o.logMiB << 20 * 3 / 2 // a record has 141 bytes, of which the line has 100
-	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return fmt.Errorf("touch %d MiB: %w", size>>20, err)
-	}
-	for i := 0; i < len(memory); i += os.Getpagesize() {
-		memory[i] = 1
-	}
-	return unix.Munmap(memory)
 }

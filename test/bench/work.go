@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -90,7 +89,7 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 				}
 				ids, logs = append(ids, id), append(logs, harness.LogPath(pod, c))
 			}
-			if err := errors.Join(turn.makeRoom(logs, lines), o.touch()); err != nil {
+			if err := o.prepare(turn, logs, lines); err != nil {
 				return err
 			}
 			busy, err := cpuSeconds()
@@ -104,10 +103,8 @@ func measureLogs(ctx context.Context, o options, t *target, r *report) error {
 					return err
 				}
 			}
-			for _, id := range ids {
-				if s, err := t.cri.WaitExit(ctx, id); err != nil || s.ExitCode != 0 {
-					return fmt.Errorf("writer: %v, %w", s, err)
-				}
+			if err := each(writers, func(i int) error { return containerEnds(ctx, t.cri, ids[i]) }); err != nil {
+				return err
 			}
 			wall := time.Since(from).Seconds()
 			after, err := cpuSeconds()
