@@ -285,7 +285,7 @@ func TestTokensOfTheRequestAreUsed(t *testing.T) {
 	}
 }
 
-func TestPinnedPatterns(t *testing.T) {
+func TestImagesThatAPatternNamesArePinned(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Pinned = []string{"*pinned/exact:1", "*word*"} })
 	for name, want := range map[string]bool{"pinned/exact:1": true, "pinned/exact:2": false, "a/wordy:1": true, "a/other:1": false} {
 		if img := w.pull(w.push(name, small(name)).Ref); img.Pinned != want {

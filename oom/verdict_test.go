@@ -100,7 +100,7 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-func TestCounterAlone(t *testing.T) {
+func TestCounterAloneGivesTheAnswerOrSaysThatItIsNotSure(t *testing.T) {
 	counted := func(n uint64) oom.Counter { return oom.Counter{Known: true, Before: 5, After: 5 + n} }
 	group, single := counted(2), counted(1)
 	group.Group, single.Peak = true, 1

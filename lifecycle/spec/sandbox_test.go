@@ -12,7 +12,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-func TestHostnames(t *testing.T) {
+func TestHostnamesThatTheKernelOrAFileWouldMisreadAreRefused(t *testing.T) {
 	for _, good := range []string{"a", "web-0.shop_1", strings.Repeat("x", 64), "0"} {
 		if err := ValidateHostname(good); err != nil {
 			t.Error(err)
@@ -107,7 +107,7 @@ func FuzzSysctls(f *testing.F) {
 	})
 }
 
-func TestStopSignals(t *testing.T) {
+func TestStopSignalsHaveANameAndANumberThatNameEachOther(t *testing.T) {
 	for value, word := range runtime.Signal_name {
 		name, number, err := StopSignal(&runtime.ContainerConfig{StopSignal: runtime.Signal(value)}, v1.Image{})
 		if err != nil || number < 1 || number > 64 {

@@ -50,7 +50,7 @@ func verdict(f *specs.LinuxSeccomp, call string, args ...uint64) (specs.LinuxSec
 	return f.DefaultAction, *f.DefaultErrnoRet
 }
 
-func TestDefaultProfile(t *testing.T) {
+func TestDefaultProfileAllowsWhatProgramsNeedAndFollowsCapabilities(t *testing.T) {
 	filter := func(caps ...string) *specs.LinuxSeccomp {
 		return DefaultProfile().Filter(SeccompFacts{Capabilities: append(caps, DefaultCapabilities...), Arch: specs.ArchX86_64, Kernel: Kernel{6, 1}})
 	}
@@ -255,7 +255,7 @@ func FuzzParseProfile(f *testing.F) {
 	})
 }
 
-func TestSeccompChoice(t *testing.T) {
+func TestSeccompProfileIsTheRequestsOrTheAdministrators(t *testing.T) {
 	type ctx = runtime.LinuxContainerSecurityContext
 	own := &Profile{DefaultAction: specs.ActLog}
 	local := &Profile{DefaultAction: specs.ActKillProcess}

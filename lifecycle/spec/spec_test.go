@@ -64,7 +64,7 @@ func (in Input) securityContext() *runtime.LinuxContainerSecurityContext {
 	return in.Container.Linux.SecurityContext
 }
 
-func TestGoldenSpecifications(t *testing.T) {
+func TestSpecificationsAreWhatTheirGoldenFilesSay(t *testing.T) {
 	for name, change := range map[string]func(*Input){
 		"ordinary": func(*Input) {},
 		"v2": func(in *Input) {
@@ -345,7 +345,7 @@ func TestEnvironmentKeepsValuesOrderAndTheLastOfAName(t *testing.T) {
 	}
 }
 
-func TestWorkingDirectories(t *testing.T) {
+func TestWorkingDirectoryIsTheRequestsAndLeavesNoDescriptor(t *testing.T) {
 	for _, c := range []struct{ request, image, want string }{
 		{"", "", "/"}, {"/a", "/b", "/a"}, {"", "b/c", "/b/c"}, {"../../a", "", "/a"}, {"/proc", "", "/proc"}, {"/proc/sys/fs", "", "/proc/sys/fs"},
 		{"/home/root/fd", "", "/home/root/fd"}, {"/proc/self/fd", "", ""}, {"/proc/12/cwd/x", "", ""}, {"/dev/fd/3", "", ""}, {"/proc/thread-self/fd/1", "", ""},
@@ -446,7 +446,7 @@ func TestPropagationRaisesTheRootToWhatItNeeds(t *testing.T) {
 	}
 }
 
-func TestCapabilities(t *testing.T) {
+func TestCapabilitiesAreTheDefaultsWithWhatIsAddedAndDropped(t *testing.T) {
 	all := []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"}
 	for name, c := range map[string]struct {
 		add, drop, ambient []string
@@ -618,7 +618,7 @@ func TestOnlyListedAnnotationsAreePassed(t *testing.T) {
 	}
 }
 
-func TestAppArmor(t *testing.T) {
+func TestAppArmorProfileIsTheOneThatIsAskedForOrTheDefault(t *testing.T) {
 	profile := func(kind runtime.SecurityProfile_ProfileType, ref string) *runtime.SecurityProfile {
 		return &runtime.SecurityProfile{ProfileType: kind, LocalhostRef: ref}
 	}

@@ -152,7 +152,7 @@ func TestAdoptionFindsThePipesInTheContainer(t *testing.T) {
 	attached.Close()
 }
 
-func TestAdoptedTerminal(t *testing.T) {
+func TestTerminalIsAttachedAgainAfterItsMonitorWasReplaced(t *testing.T) {
 	b := newBox(t, "sh", "-c", `echo ready; read x; echo "got $x"; exit 3`)
 	b.spawn.Terminal, b.spawn.Stdin, b.spec.Process.Terminal = true, true, true
 	b.start()

@@ -85,7 +85,7 @@ func TestLogRecordsAreReadByThePublishedTypes(t *testing.T) {
 	}
 }
 
-func TestTraceparent(t *testing.T) {
+func TestTraceparentsAreReadOrRefusedAsTheStandardSays(t *testing.T) {
 	good := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	tr, sp, sampled, ok := ParseTraceparent(good)
 	if got := fmt.Sprintf("00-%x-%x-01", tr, sp); !ok || !sampled || got != good {

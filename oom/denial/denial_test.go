@@ -12,7 +12,7 @@ import (
 	"github.com/vitrine-runtime/vitrine/test/golden"
 )
 
-func TestWords(t *testing.T) {
+func TestDenialsAreToldInTheWordsOfTheirGoldenFile(t *testing.T) {
 	var b strings.Builder
 	for _, d := range []ebpf.Denial{
 		{Layer: ebpf.Seccomp, Syscall: unix.SYS_BPF, Capability: -1, Signal: unix.SIGSYS},

@@ -72,7 +72,7 @@ var cases = []struct {
 	{"gave up", app(pod.Exit{Code: 3, Reason: "Error"}, nil)},
 }
 
-func TestLives(t *testing.T) {
+func TestLivesAreDrawnAsTheirGoldenFileSays(t *testing.T) {
 	var b strings.Builder
 	for _, c := range cases {
 		drawn, ok := life.Of(web, c.c, at(21))

@@ -308,7 +308,7 @@ var cases = []struct {
 		step("3", "1", "image.copy", 30, 80, failed("unsupported operation on artifact", "other")))}}},
 }
 
-func TestVerdicts(t *testing.T) {
+func TestVerdictsNameTheCauseOfTheirEvidence(t *testing.T) {
 	var b strings.Builder
 	for _, c := range cases {
 		e := c.evidence
