@@ -1,9 +1,6 @@
 package lifecycle
 
 import (
-	"context"
-	"errors"
-
 	"github.com/vitrine-runtime/vitrine/network"
 	"github.com/vitrine-runtime/vitrine/pod"
 )
@@ -26,17 +23,4 @@ func attachRequest(sb pod.Sandbox) network.AttachRequest {
 		req.DNS = &network.DNS{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
 	}
 	return req
-}
-
-// collectNetwork releases addresses of pods that no record names.
-func (m *Manager) collectNetwork(ctx context.Context) {
-	var keep []network.AttachRequest
-	for _, sb := range m.Sandboxes() {
-		if ownNetwork(sb) && sb.State != pod.NotReady {
-			keep = append(keep, attachRequest(sb))
-		}
-	}
-	if err := m.network.GC(ctx, keep); err != nil && !errors.Is(err, context.Canceled) {
-		warn(ctx, "release networks of pods that are gone", err)
-	}
 }
