@@ -43,11 +43,32 @@ func Verdict(e Evidence) Result {
 	case e.Phase == Exited && e.Signal == sigKill && beyond(e) && !sentByTask(e.Last):
 		// A kill that left no record came after the last one that did.
 		return byCounter(e)
+	case passedOn(e, kill):
+		r.Reason = Killed
+		r.Message = childMessage(e, r) + ", as a shell does whose command was killed" + told(r, kill.OOM)
 	default:
 		r.Message = childMessage(e, r) + told(r, kill.OOM)
 	}
 	return r
 }
+
+// exitKilled is the status with which a shell tells that SIGKILL ended its command.
+const exitKilled = 128 + sigKill
+
+// exitedKilled says that PID 1 ended by itself, with the status of a command that was killed.
+func exitedKilled(e Evidence) bool {
+	return e.Phase == Exited && e.Signal == 0 && e.ExitCode == exitKilled
+}
+
+// passedOn says that PID 1 ended because the victim had: with a killed command's status, at
+// once, and the victim was none of an exec session, whose end PID 1 does not learn.
+func passedOn(e Evidence, kill *ebpf.Record) bool {
+	return exitedKilled(e) && !kill.OOM.Entered && !kill.OOM.Dying && e.ExitedAt >= kill.Time && e.ExitedAt-kill.Time < passedOnWithin
+}
+
+// passedOnWithin is how long a shell may take to learn of its command's end and to end on
+// its part, on a node that has just run out of memory.
+const passedOnWithin = 2 * time.Second
 
 // unseen is for a container in which no kill was recorded. The counter may know of one
 // nonetheless: records are lost when their map is full.
@@ -65,7 +86,10 @@ func byCounter(e Evidence) Result {
 		return byPodCounter(e, p.After-p.Before)
 	}
 	if !c.Known || c.After < c.Before {
-		r := Result{Sure: e.Phase == Exited && e.Signal != sigKill}
+		r := Result{Sure: e.Phase == Exited && e.Signal != sigKill && !exitedKilled(e)}
+		if exitedKilled(e) {
+			r.Message = "exited with 137, as a shell does whose command was killed; whether by the OOM killer is not known: its cgroup's counter could not be read"
+		}
 		if e.Phase == Exited && e.Signal == sigKill && !sentByTask(e.Last) {
 			r.Message = "ended by SIGKILL; who sent it was not observed, and whether it was the OOM killer is not known: its cgroup's counter could not be read"
 		}
@@ -77,6 +101,8 @@ func byCounter(e Evidence) Result {
 		r.Sure = true
 	case e.Phase == Creating:
 		r.Message = tooSmall(e, r)
+	case exitedKilled(e):
+		r.Message = fmt.Sprintf("%s in the container, and PID 1 exited with 137, as a shell does whose command was killed; whether by the OOM killer is not known", kills(r.Kills))
 	case e.Phase == Running || e.Signal != sigKill:
 		// PID 1 lives, or ended otherwise.
 		r.Sure = true
@@ -109,6 +135,9 @@ func byPodCounter(e Evidence, n uint64) Result {
 	told := kills(n) + " in the pod while the container ran"
 	if e.Signal == sigKill && !sentByTask(e.Last) {
 		return Result{Message: told + ", and PID 1 was ended by SIGKILL; whether by the OOM killer is not known"}
+	}
+	if exitedKilled(e) {
+		return Result{Message: told + ", and PID 1 exited with 137, as a shell does whose command was killed; whether by the OOM killer is not known"}
 	}
 	return Result{Sure: true, Message: told + ", not its PID 1"}
 }

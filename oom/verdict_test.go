@@ -53,6 +53,9 @@ func TestMatrix(t *testing.T) {
 	group := func(k *ebpf.OOMKill) { k.Group, k.Kills = true, 3 }
 	swap := func(k *ebpf.OOMKill) { k.Swap, k.SwapLimit, k.SwapUsage = true, 30*mib, 30*mib }
 	global := func(k *ebpf.OOMKill) { k.Level, k.LevelCgroup, k.Limit, k.Usage = ebpf.Global, 0, 0, 0 }
+	entered := func(k *ebpf.OOMKill) { k.Entered = true }
+	late := end(ofChild(kill(child())), 0, 137)
+	late.ExitedAt += 2 * second
 	running := end(ofChild(kill(child())), 0, 0)
 	running.Phase = oom.Running
 	creating := end(ofInit(kill(initTask())), 9, 137)
@@ -70,6 +73,9 @@ func TestMatrix(t *testing.T) {
 		{"2 child killed, later exit 0", end(ofChild(kill(child())), 0, 0), "", oom.LevelContainer, false, `"worker" (pid 8) was OOM-killed`},
 		{"3 child killed, later SIGTERM", end(ofChild(kill(child())), 0, 143), "", oom.LevelContainer, false, "exited with 143"},
 		{"4 child killed, PID 1 gives up", end(ofChild(kill(child())), 0, 1), "", oom.LevelContainer, false, "12ms before PID 1 exited with 1"},
+		{"4 child killed, the shell exits with its status", end(ofChild(kill(child())), 0, 137), oom.Killed, oom.LevelContainer, false, "before PID 1 exited with 137, as a shell does"},
+		{"4 the same, long after", late, "", oom.LevelContainer, false, "before PID 1 exited with 137"},
+		{"4 the same, after a kill in an exec session", end(ofChild(kill(child(), entered)), 0, 137), "", oom.LevelContainer, false, "before PID 1 exited with 137"},
 		{"5 exec'd process killed", running, "", oom.LevelContainer, false, `"worker"`},
 		{"6 group kill", end(grouped, 9, 137), oom.Killed, oom.LevelContainer, true, "killed together"},
 		{"7 pod's limit, by a sibling", end(ofInit(kill(initTask(), atPod)), 9, 137), oom.Killed, oom.LevelPod, true, `the pod's limit of 64Mi for memory was reached; "sibling" (pid 200) asked`},
@@ -115,7 +121,9 @@ func TestCounterAloneGivesTheAnswerOrSaysThatItIsNotSure(t *testing.T) {
 		{"killed, and all die together", oom.Evidence{Signal: 9, Counter: group}, oom.Killed, true},
 		{"killed, and there was one task", oom.Evidence{Signal: 9, Counter: single}, oom.Killed, true},
 		{"ended otherwise", oom.Evidence{Signal: 15, Counter: counted(1)}, "", true},
-		{"exit 137 is no signal", oom.Evidence{ExitCode: 137, Counter: counted(1)}, "", true},
+		{"exit 137 may be a shell's word for it", oom.Evidence{ExitCode: 137, Counter: counted(1)}, "", false},
+		{"exit 137, nothing counted", oom.Evidence{ExitCode: 137, Counter: counted(0)}, "", true},
+		{"exit 137, cgroup gone", oom.Evidence{ExitCode: 137}, "", false},
 		{"cgroup gone", oom.Evidence{Signal: 9}, "", false},
 		{"counter of another cgroup", oom.Evidence{Signal: 9, Counter: oom.Counter{Known: true, Before: 5, After: 1}}, "", false},
 		{"record lost", oom.Evidence{Observed: true, Signal: 9, Counter: counted(1)}, "", false},

@@ -130,6 +130,8 @@ var oomMatrix = []oomCase{
 	{name: "3 child killed, later SIGTERM", reason: "Error", code: 143, says: "StopContainer", level: "container",
 		play: afterChild("trap 'exit 143' TERM; "+hogAndSay+"while :; do sleep 0.1; done", func(n *node, id string) { n.must(n.cri.Stop(n.ctx, id, 60)) })},
 	{name: "4 child killed, PID 1 gives up", reason: "Error", code: 1, says: "before PID 1 exited with 1", level: "container", play: afterChild("/bin/payload hog 64; exit 1", nil)},
+	{name: "4 child killed, a shell passes it on", reason: "OOMKilled", code: 137, says: "before PID 1 exited with 137, as a shell does", level: "container",
+		play: afterChild("/bin/payload hog 64; exit $?", nil)},
 	{name: "5 exec'ed process killed", reason: "Completed", says: `"payload"`, level: "container", exec: true,
 		play: func(t *testing.T, n *node, p *runtime.PodSandboxConfig, sandbox string) string {
 			id := harness.Must(n.cri.Run(n.ctx, sandbox, p, n.hungry(p, "c", 32, "/bin/payload", "wait")))(t)
