@@ -48,6 +48,14 @@ func TestSocketsOfAProcessAreCounted(t *testing.T) {
 	if after, ok := socketsOf([]int{os.Getpid(), 1 << 30}); !ok || after != before+2 {
 		t.Errorf("%d sockets, %v; two more than %d are open", after, ok, before)
 	}
+	high, err := unix.FcntlInt(uintptr(pair[0]), unix.F_DUPFD_CLOEXEC, 900) // found by listing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(high)
+	if after, ok := socketsOf([]int{os.Getpid()}); !ok || after != before+3 {
+		t.Errorf("%d sockets, %v; three more than %d are open", after, ok, before)
+	}
 	for limit, whole := range map[int]bool{1: false, maxCountedFiles: true} {
 		if _, looked, err := sockets("/proc/self/fd", limit); err != nil || (looked <= limit) != whole {
 			t.Errorf("%d files looked at of at most %d, %v", looked, limit, err)

@@ -170,7 +170,7 @@ func TestKeysAreFoundWhole(t *testing.T) {
 
 // What one container costs a list of figures, and a scrape.
 func BenchmarkRead(b *testing.B) {
-	for name, extent := range map[string]Extent{"usage": Usage, "everything": Everything} {
+	for name, extent := range map[string]Extent{"usage": Usage, "figures": Figures, "everything": Everything} {
 		for _, keep := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%s,kept=%v", name, keep), func(b *testing.B) {
 				c, err := New(Config{Driver: Cgroupfs})
