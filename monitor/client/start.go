@@ -141,7 +141,7 @@ func start(ctx context.Context, s Spawn, config *wire.Config, gate *os.File, spa
 	}
 	m.knowInit(r.PID)
 	m.info = wire.Info{Monitor: proc.pid, Init: r.PID, ID: s.ID, Request: s.Request, Terminal: s.Terminal, Stdin: s.Stdin, StdinOnce: s.StdinOnce}
-	return m, Created{PID: r.PID, Steps: r.Steps, Way: r.Way}, nil
+	return m, Created{PID: r.PID, Steps: r.Steps, Way: strings.Clone(r.Way)}, nil // it is kept; the rest of the reply is not
 }
 
 func joinUndo(err, undo error) error {
