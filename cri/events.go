@@ -43,8 +43,12 @@ func (s *runtimeService) GetContainerEvents(_ *runtime.GetEventsRequest, out grp
 			if !open {
 				return fmt.Errorf("send container events: %w: the daemon is stopping", pod.ErrUnavailable)
 			}
-			for _, kind := range eventTypes[e.Kind] {
-				if err := out.Send(event(e, kind)); err != nil {
+			messages, err := s.told.messages(e)
+			if err != nil {
+				return err
+			}
+			for _, message := range messages {
+				if err := out.SendMsg(message); err != nil {
 					return err
 				}
 			}

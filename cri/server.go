@@ -119,6 +119,7 @@ type Server struct {
 
 	containerRoll *roll[pod.Container]
 	sandboxRoll   *roll[pod.Sandbox]
+	told          told
 
 	closing chan struct{} // closed by Close
 	close   sync.Once
