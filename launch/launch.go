@@ -93,6 +93,9 @@ type Request struct {
 	// Enterer is the path of vitrine-enter, which makes ordinary containers for OpCreate;
 	// empty leaves all to libcontainer.
 	Enterer string `json:"enterer,omitempty"`
+	// Bare is a mount namespace with the host's root, /proc and cgroups and nothing below them,
+	// from which vitrine-enter makes containers; empty for the host's own. It may go away.
+	Bare string `json:"bare,omitempty"`
 }
 
 // Criu is what checkpoints are made with. All paths are absolute.

@@ -29,7 +29,7 @@ func (p *plan) write(context.Context) error {
 		Filters:      filepath.Join(m.config.StateDir, "filters"),
 	}
 	if m.enterer != nil && !m.config.LibcontainerOnly {
-		request.Enterer = m.enterPath()
+		request.Enterer, request.Bare = m.enterPath(), m.bare.path()
 	}
 	if p.restore != nil {
 		if err := p.restore.snapshot.SameProcess(p.spec); err != nil {

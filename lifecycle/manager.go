@@ -62,6 +62,7 @@ type Manager struct {
 	criu       checkpoint.Criu
 	trust      trust
 	enterer    *client.Enterer // nil without its program: the launcher does all exec sessions
+	bare       *bareMounts     // nil where containers are born from the host's mounts
 	ports      hostPorts
 	podCgroups podCgroups
 
@@ -100,6 +101,9 @@ func New(ctx context.Context, config Config, rooms Rooms) (*Manager, error) {
 	if m.enterer, err = client.OpenEnterer(m.enterPath()); err != nil {
 		slog.InfoContext(ctx, "libcontainer does all creations and exec sessions", "cause", err)
 	}
+	if m.bare, err = newBareMounts(); err != nil {
+		slog.InfoContext(ctx, "containers are born from all of the host's mounts", "cause", err)
+	}
 	m.refused.begin()
 	m.starts.begin()
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -121,6 +125,7 @@ func (m *Manager) Close() {
 	if m.enterer != nil {
 		m.enterer.Close()
 	}
+	m.bare.Close()
 }
 
 // Sandbox returns a sandbox by ID or unique prefix. One that is still being made

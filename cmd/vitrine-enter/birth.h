@@ -65,6 +65,7 @@ enum {
 static long root;                  /* the container's root, then what "/" is */
 static struct stat top;            /* of it */
 static long kept[KEPT], nkept;     /* mounts that become read-only at last */
+static long host, here, slash;     /* the mount namespaces of a bare birth, and its first "/" */
 static u64 last_step;
 
 /* The time since the step before has this name. */
@@ -90,6 +91,8 @@ static void await(void)
 	if (sys_read(GATE, &byte, 1) != 1)
 		sys_exit(255);
 }
+
+static long take_from_host(const char *path, int recursive);
 
 #include "rootfs.h"
 
@@ -151,6 +154,60 @@ static void loopback_up(void)
 	sys_close(fd);
 }
 
+/* A copy of what is mounted at a path of the host, as the copy of all of the host's mounts
+ * would have it: it hears of what happens there, and the other way it does not. */
+static long take(const char *path, int recursive)
+{
+	long fd = check("source", sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)));
+	struct mount_attr attr = {0, 0, plan->root_propagation & ~MS_REC, 0};
+
+	check("source", sys_mount_setattr(fd, AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr));
+	return fd;
+}
+
+/* The parent goes to where there are few mounts: its child's namespace is a copy of that one, and
+ * the host's has as many as there are containers (docs/decisions/0189). The root comes along. */
+static void leave_host(void)
+{
+	long bare = check("bare", sys_openat(AT_FDCWD, at(plan->bare), O_RDONLY | O_CLOEXEC));
+
+	host = check("bare", sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+	root = take(at(plan->root), 1);
+	check("bare", sys_setns(bare, CLONE_NEWNS));
+	sys_close(bare);
+}
+
+/* The root lies over that of the bare namespace, whose mounts are nobody's peers. */
+static void attach_root(void)
+{
+	slash = must("root", sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+	attach(root, slash);
+	must("root", sys_fstat(root, &top));
+	here = must("root", sys_openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+}
+
+/* What is bound is taken where it is, and in its turn: mounts are listed in the order in which
+ * they were made, and one is expected behind that which it is on. Meanwhile "/" changes; until
+ * come_back nothing but descriptors and paths of the host are used. */
+static long take_from_host(const char *path, int recursive)
+{
+	long fd;
+
+	must("source", sys_setns(host, CLONE_NEWNS));
+	fd = take(path, recursive);
+	must("source", sys_setns(here, CLONE_NEWNS));
+	return fd;
+}
+
+static void come_back(void)
+{
+	must("root", sys_fchdir(slash));
+	must("root", sys_chroot("."));
+	sys_close(slash);
+	sys_close(here);
+	sys_close(host);
+}
+
 /* The mounts of the host are seen here and nothing of here is seen there. */
 static void prepare_root(void)
 {
@@ -158,6 +215,10 @@ static void prepare_root(void)
 	u64 n = 0;
 	long e;
 
+	if (plan->bare) {
+		attach_root();
+		return;
+	}
 	for (const char *c = at(plan->root); *c; c++) {
 		if (n == sizeof(path) - 1)
 			give_up("root", ENAMETOOLONG);
@@ -381,6 +442,8 @@ static void __attribute__((noreturn)) born(long *tasks, u64 ntasks)
 	prepare_root();
 	own_proc();
 	furnish();
+	if (plan->bare)
+		come_back();
 	own_descriptors();
 	if (plan->birth & BIRTH_OWN_DEV)
 		reopen_null();

@@ -47,9 +47,10 @@ struct plan {
 	u64 hostname, domainname;                         /* 0 for none */
 	u64 sysctls, nsysctls;                            /* file below /proc, value */
 	u64 readonly, masked;                             /* u64 offsets of paths, 0 at the end */
+	u64 bare;                                         /* a mount namespace, 0 for none */
 };
 
-#define MAGIC     0x33726e7465727456ull
+#define MAGIC     0x34726e7465727456ull
 #define REPLY     3
 #define PIDFD     5
 #define PROFILE   3 /* the child's open_profile, in the place of the parent's answer */
@@ -626,6 +627,8 @@ static void __attribute__((noreturn)) bear(u64 began)
 		decline("join", E2BIG);
 	for (u64 i = 0; i < plan->nnamespaces; i++)
 		fds[i] = check("join", sys_openat(AT_FDCWD, at(given[2 * i + 1]), O_RDONLY | O_CLOEXEC));
+	if (plan->bare)
+		leave_host();
 	for (u64 i = 0; i < plan->nnamespaces; i++)
 		check("join", sys_setns(fds[i], given[2 * i]));
 	args.flags = plan->fresh | CLONE_PARENT;

@@ -185,8 +185,12 @@ static void do_bind(struct op *op)
 {
 	int there;
 	struct stat st;
-	long target, fd = must("source", sys_open_tree(AT_FDCWD, at(op->source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (op->flags & OP_RECURSIVE ? AT_RECURSIVE : 0)));
+	long target, fd;
 
+	if (plan->bare)
+		fd = take_from_host(at(op->source), !!(op->flags & OP_RECURSIVE));
+	else
+		fd = must("source", sys_open_tree(AT_FDCWD, at(op->source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (op->flags & OP_RECURSIVE ? AT_RECURSIVE : 0)));
 	must("source", sys_fstat(fd, &st));
 	target = mount_point(op, (st.st_mode & S_IFMT) != S_IFDIR, &there);
 	propagate(op, fd);

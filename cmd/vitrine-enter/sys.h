@@ -129,6 +129,7 @@ static inline long sys_umask(u32 mask) { return CALL(__NR_umask, mask, 0, 0, 0, 
 static inline long sys_unshare(u64 flags) { return CALL(__NR_unshare, flags, 0, 0, 0, 0, 0); }
 static inline long sys_mount(const char *source, const char *target, const char *type, u64 flags) { return CALL(__NR_mount, source, target, type, flags, 0, 0); }
 static inline long sys_umount2(const char *target, int flags) { return CALL(__NR_umount2, target, flags, 0, 0, 0, 0); }
+static inline long sys_chroot(const char *path) { return CALL(__NR_chroot, path, 0, 0, 0, 0, 0); }
 static inline long sys_pivot_root(const char *root, const char *old) { return CALL(__NR_pivot_root, root, old, 0, 0, 0, 0); }
 static inline long sys_fsopen(const char *type) { return CALL(__NR_fsopen, type, FSOPEN_CLOEXEC, 0, 0, 0, 0); }
 static inline long sys_fsconfig(int fs, u32 what, const char *key, const char *value) { return CALL(__NR_fsconfig, fs, what, key, value, 0, 0); }

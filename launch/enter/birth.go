@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // A Birth is what vitrine-enter needs to make a container's init where that needs no
@@ -23,6 +24,10 @@ type Birth struct {
 	Wait bool
 	// Loopback has the new network namespace's lo brought up.
 	Loopback bool
+	// Bare is a mount namespace with /proc and next to nothing else in it, from which the new one
+	// is copied; empty for the caller's own, in which sources are looked up anyway. It is for
+	// a Propagation with MS_REC.
+	Bare string
 	// Root is the host's path of the root file system, absolute and clean.
 	Root string
 	// Propagation is what mount(2) makes of all of the host's mounts in the new namespace,
@@ -129,6 +134,8 @@ func (b *Birth) check() error {
 		return needs("a container whose first mount is not its procfs")
 	case len(b.Ops) > maxOps:
 		return needs("more mounts than are usual")
+	case b.Bare != "" && (b.Propagation&unix.MS_REC == 0 || !cleanPath(b.Bare)):
+		return needs("an odd way out of the host's mounts")
 	case hasNUL(b.Hostname) || hasNUL(b.Domainname):
 		return needs("an odd name")
 	}
@@ -179,7 +186,7 @@ func (p *plan) birth(b *Birth) {
 	}
 	p.put(wSysctlCount, uint64(len(b.Sysctls)))
 	p.lists = append(p.lists, ops, sysctls)
-	for word, text := range map[int]string{wHostname: b.Hostname, wDomainname: b.Domainname} {
+	for word, text := range map[int]string{wHostname: b.Hostname, wDomainname: b.Domainname, wBare: b.Bare} {
 		if text != "" {
 			p.ref(word, text)
 		}

@@ -18,9 +18,9 @@ var ErrNeedsLibcontainer = errors.New("needs libcontainer")
 
 func needs(what string) error { return fmt.Errorf("%s: %w", what, ErrNeedsLibcontainer) }
 
-// magic begins a plan: "VtrEntr3". It changes with the layout, so that a program and a plan of
+// magic begins a plan: "VtrEntr4". It changes with the layout, so that a program and a plan of
 // two versions do not take each other for their own.
-const magic = 0x33726e7465727456
+const magic = 0x34726e7465727456
 
 // words are the plan's beginning, a field of 8 bytes each; struct plan of enter.c.
 const (
@@ -69,6 +69,7 @@ const (
 	wSysctlCount
 	wReadOnly
 	wMasked
+	wBare
 	words
 )
 

@@ -92,6 +92,9 @@ func (b *birth) plan(process *specs.Process, facts enter.Facts) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
+	if b.job.bare && bareSuits(&plan) {
+		plan.Bare = b.job.request.Bare
+	}
 	if plan.Wait = b.wait; plan.Wait {
 		plan.Cgroups, plan.Unified = nil, ""
 	}

@@ -2,7 +2,9 @@ package libct_test
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -101,13 +103,13 @@ func comparable(text string) string {
 }
 
 // both runs the container both ways and returns what it wrote.
-func (b *box) both() (libcontainer, entered string) {
+func (b *box) both() (libcontainer, entered, bare string) {
 	b.Helper()
 	for _, way := range []struct {
-		enter string
-		text  *string
-	}{{"", &libcontainer}, {b.enterer(), &entered}} {
-		b.enter = way.enter
+		enter, bare string
+		text        *string
+	}{{"", "", &libcontainer}, {b.enterer(), "", &entered}, {b.enterer(), b.bareSpace(), &bare}} {
+		b.enter, b.bare = way.enter, way.bare
 		text, code := b.runAll()
 		if (way.enter != "") != (b.reply.Way == launch.WayEnter) {
 			b.Fatalf("it was made by %q", b.reply.Way)
@@ -116,7 +118,26 @@ func (b *box) both() (libcontainer, entered string) {
 		b.pid = 0
 		b.again()
 	}
-	return libcontainer, entered
+	return libcontainer, entered, bare
+}
+
+// bareSpace is a mount namespace in which no path leads to anything of the container.
+func (b *box) bareSpace() string {
+	b.Helper()
+	script := "mount -t tmpfs bare " + filepath.Dir(b.TempDir()) + " && echo ready && exec sleep 100000"
+	cmd := exec.Command("/bin/busybox", "sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	b.must(err)
+	b.must(cmd.Start())
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if n, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		b.Fatalf("a namespace to be born from: %v after %d bytes", err, n)
+	}
+	return fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid)
 }
 
 func (b *box) mount(m ...specs.Mount) { b.spec.Mounts = append(b.spec.Mounts, m...) }
@@ -218,9 +239,12 @@ func TestBornContainerIsLibcontainers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := bearing(t, c.change, "sh", "-c", likeness, "zero", "one", "")
-			want, got := b.both()
+			want, got, bare := b.both()
 			if got != want {
 				t.Errorf("they differ:\n%s", differing(want, got))
+			}
+			if bare != want {
+				t.Errorf("born from a bare namespace it differs:\n%s", differing(want, bare))
 			}
 			for _, line := range c.lines {
 				if !strings.Contains(got, line) {

@@ -39,9 +39,12 @@ func TestBornContainerIsLibcontainersOnUnified(t *testing.T) {
 					change(b)
 				}
 			}, "sh", "-c", likeness+"\ncat /dev/refused 2>&1", "zero", "one", "")
-			want, got := b.both()
+			want, got, bare := b.both()
 			if got != want {
 				t.Errorf("they differ:\n%s", differing(want, got))
+			}
+			if bare != want {
+				t.Errorf("born from a bare namespace it differs:\n%s", differing(want, bare))
 			}
 			for _, line := range []string{"\n0::/", "'/dev/refused': Operation not permitted"} {
 				if !strings.Contains(got, line) {

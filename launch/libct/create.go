@@ -18,6 +18,7 @@ import (
 
 // create makes the container and leaves its init waiting at launch.ExecFifo.
 func (j *job) create() (pid int, err error) {
+	bare := j.findCgroups()
 	spec, err := j.spec()
 	if err != nil {
 		return 0, invalid("libct.spec", err)
@@ -38,6 +39,7 @@ func (j *job) create() (pid int, err error) {
 	if givenPipe(launch.ExecFD) {
 		process.ExtraFiles = []*os.File{os.NewFile(launch.ExecFD, "exec")}
 	}
+	j.bare = <-bare
 	container, err := libcontainer.Create(j.request.Root, j.request.ID, config)
 	if err != nil {
 		return 0, invalid("libct.config", err)

@@ -59,6 +59,7 @@ type box struct {
 	runtime                  launch.Runtime
 	cache, filters           string
 	enter                    string // the path of vitrine-enter; empty leaves creations to libcontainer
+	bare                     string // the request's
 	spec                     *specs.Spec
 
 	pid    int
@@ -181,7 +182,7 @@ func (b *box) must(err error) {
 // the descriptors from ConsoleFD on.
 func (b *box) run(r launch.Request, stdin, stdout, stderr *os.File, extra ...*os.File) launch.Reply {
 	b.Helper()
-	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache, r.Filters, r.Enterer = b.id, b.root, b.bundle, b.runtime, b.cache, b.filters, b.enter
+	r.ID, r.Root, r.Bundle, r.Runtime, r.SeccompCache, r.Filters, r.Enterer, r.Bare = b.id, b.root, b.bundle, b.runtime, b.cache, b.filters, b.enter, b.bare
 	raw, err := json.Marshal(r)
 	b.must(err)
 	path := filepath.Join(b.bundle, "launch.json")

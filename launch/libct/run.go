@@ -21,6 +21,7 @@ type job struct {
 	line      *timeline
 	container *specs.Spec // what is to be created, when it has been read
 	way       string      // launch.Reply.Way
+	bare      bool        // launch.Request.Bare can be entered
 	failed    string      // the step in which libcontainer failed to start something
 }
 

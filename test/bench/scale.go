@@ -32,7 +32,7 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 		return fmt.Errorf("%d pods are too few, at least %d", o.scale, 2*scaleEdge)
 	}
 	var few memory
-	var pods, ids []string
+	var pods, ids, first, last []string
 	defer func() {
 		for _, id := range pods {
 			if e := t.cri.RemovePod(context.WithoutCancel(ctx), id); err == nil {
@@ -43,13 +43,14 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 	cell := func(name string) string { return fmt.Sprintf("%d pods: %s", o.scale, name) }
 	for i := range o.scale {
 		pod := t.HostPod("scale")
+		up, trace := harness.Traced(ctx)
 		from := time.Now()
-		sandbox, err := t.cri.RunPod(ctx, pod)
+		sandbox, err := t.cri.RunPod(up, pod)
 		if err != nil {
 			return err
 		}
 		pods = append(pods, sandbox)
-		id, err := t.cri.Run(ctx, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400"))
+		id, err := t.cri.Run(up, sandbox, pod, harness.Container(pod, "c", t.image, "/bin/sleep", "86400"))
 		if err != nil {
 			return err
 		}
@@ -59,6 +60,7 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 		case i == 0: // it warms caches
 		case i <= scaleEdge:
 			r.add(t.name, cell("start of the first"), milliseconds, took)
+			first = append(first, trace)
 			if i == scaleEdge {
 				// From here on memory grows with pods: what the pull of the image took has
 				// been given back, and what a first start leaves behind is there.
@@ -69,7 +71,14 @@ func measureScale(ctx context.Context, o options, t *target, r *report) (err err
 			}
 		case i >= o.scale-scaleEdge:
 			r.add(t.name, cell("start of the last"), milliseconds, took)
+			last = append(last, trace)
 		}
+	}
+	if err := addSteps(ctx, t, r.stepsOf("the start of one of the first pods"), first); err != nil {
+		return err
+	}
+	if err := addSteps(ctx, t, r.stepsOf("the start of one of the last pods"), last); err != nil {
+		return err
 	}
 	if err := addGrowth(t, r, cell("daemon's growth per pod, private dirty, after the starts"), o.scale-scaleEdge-1, few); err != nil {
 		return err

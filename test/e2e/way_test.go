@@ -2,10 +2,16 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/vitrine-runtime/vitrine/test/harness"
@@ -77,4 +83,61 @@ func TestLibcontainerMakesAllWhereTheAdministratorWantsThat(t *testing.T) {
 	}
 	n.must(n.cri.RemovePod(n.ctx, sandbox))
 	n.nothingLeft()
+}
+
+// A daemon's ordinary containers are born from a namespace of few mounts, whatever the host has.
+func TestOrdinaryContainersAreBornFromFewMounts(t *testing.T) {
+	n := start(t, harness.Options{})
+	if n.Options.Handler != harness.NativeHandler {
+		t.Skip("another runtime makes all containers")
+	}
+	pod := n.HostPod("few")
+	pod.Linux.SecurityContext.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_Unconfined}
+	sandbox := harness.Must(n.cri.RunPod(n.ctx, pod))(t)
+	volume := t.TempDir()
+	n.must(unix.Mount("volume", volume, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { _ = unix.Unmount(volume, unix.MNT_DETACH) })
+	n.must(os.WriteFile(filepath.Join(volume, "file"), []byte("in the volume"), 0o644))
+	c := harness.Container(pod, "c", n.image, "/bin/payload", "wait")
+	c.Linux.SecurityContext.Seccomp = pod.Linux.SecurityContext.Seccomp // it needs no filter to be known
+	c.Mounts = []*runtime.Mount{{ContainerPath: "/volume", HostPath: volume}}
+	id := harness.Must(n.cri.Run(n.ctx, sandbox, pod, c))(t)
+	if by := n.createdBy(id); by != "enter" {
+		t.Errorf("it was made by %q", by)
+	}
+	out := harness.Must(n.cri.Exec(n.ctx, id, 60, "cat", "/volume/file"))(t)
+	if string(out.Stdout) != "in the volume" {
+		t.Errorf("the volume has %q, %s", out.Stdout, out.Stderr)
+	}
+	var request struct{ Bare string }
+	n.must(json.Unmarshal(harness.Must(os.ReadFile(filepath.Join(n.State(), "containers", id, "launch.json")))(t), &request))
+	mounts := harness.Must(mountsOf(request.Bare))(t)
+	if len(mounts) == 0 || slices.Contains(mounts, volume) || slices.ContainsFunc(mounts, func(at string) bool { return strings.HasPrefix(at, n.State()) }) {
+		t.Errorf("it was born from %q, where %q is mounted", request.Bare, mounts)
+	}
+	n.must(n.cri.RemovePod(n.ctx, sandbox))
+	n.nothingLeft()
+}
+
+// mountsOf are the mount points of the namespace at path.
+func mountsOf(path string) (points []string, err error) {
+	done := make(chan error, 1)
+	go func() {
+		goruntime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(fd, unix.CLONE_NEWNS), unix.Close(fd))
+		}
+		if err != nil {
+			done <- err
+			return
+		}
+		raw, err := os.ReadFile("/proc/thread-self/mountinfo")
+		for line := range strings.Lines(string(raw)) {
+			points = append(points, strings.Fields(line)[4])
+		}
+		done <- err
+	}()
+	err = <-done
+	return points, err
 }
