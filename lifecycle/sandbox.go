@@ -103,6 +103,7 @@ func (m *Manager) runSandbox(ctx context.Context, sb pod.Sandbox) (err error) {
 	}
 	claimed() // the record has them now
 	undo.add("record", func(context.Context) error { return m.forgetSandbox(e, false) })
+	m.expectContainer()
 
 	undo.add("files", func(context.Context) error { return removeSandboxFiles(m.store.SandboxDir(sb.ID)) })
 	if err := op.step(ctx, "files", func(context.Context) error { return m.writeSandboxFiles(sb) }); err != nil {

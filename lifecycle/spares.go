@@ -18,7 +18,8 @@ import (
 // spares are monitors that were begun before their containers (docs/decisions/0171), so that
 // a creation finds them ready. A new one is begun when no creation and no start has come or
 // gone for a moment: it takes as much of the machine as it saves, and must not take it from
-// a start. Nobody is woken while none is missing.
+// a start. A pod that is made is the exception: its container comes next, and its monitor is
+// begun beside it (docs/decisions/0190). Nobody is woken while none is missing.
 type spares struct {
 	mu     sync.Mutex // guards what follows
 	want   int        // 0 until open and after close
@@ -78,7 +79,18 @@ func (s *spares) soon(d time.Duration) {
 	}
 }
 
-// take returns a spare that serves spawn, nil if there is none.
+// expectContainer has one begun at once that is missing: a pod is being made.
+func (m *Manager) expectContainer() {
+	s := &m.spares
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.want > 0 && len(s.kept)+s.begun < s.want {
+		s.making.Go(m.fillSpares)
+	}
+}
+
+// take returns a spare that serves spawn, nil if there is none. It may have only just begun: what
+// it is told next waits for it.
 func (s *spares) take(ctx context.Context, spawn client.Spawn) *client.Spare {
 	s.mu.Lock()
 	defer s.mu.Unlock()
