@@ -165,10 +165,11 @@ type recollection struct {
 func recollect(entries []history.Entry, about subject) recollection {
 	var r recollection
 	byID := map[string]int{}
-	operations := map[history.Begun]int{}
+	operations, going := map[history.Begun]int{}, map[string][]int{} // indices of begun, by sandbox
 	for _, e := range entries {
 		if e.Kind == history.KindDaemon {
 			r.lives = append(r.lives, why.Life{Time: e.Time, Boot: e.Daemon.Boot, Ended: e.Daemon.Ended})
+			clear(going) // what a daemon has cut off is not ended by what the next one removes
 			continue
 		}
 		if about.UID != "" && e.UID != "" && e.UID != about.UID {
@@ -177,6 +178,7 @@ func recollect(entries []history.Entry, about subject) recollection {
 		switch e.Kind {
 		case history.KindBegun:
 			operations[*e.Begun] = len(r.begun)
+			going[e.Sandbox] = append(going[e.Sandbox], len(r.begun))
 			r.begun = append(r.begun, why.Begun{Time: e.Time, Name: e.Begun.Name, Container: e.Container})
 		case history.KindEnded:
 			if i, begun := operations[*e.Begun]; begun {
@@ -188,6 +190,12 @@ func recollect(entries []history.Entry, about subject) recollection {
 			if e.ContainerID == "" {
 				if e.Kind == history.KindEvent {
 					r.sandbox = strings.TrimPrefix(string(e.Event.Kind), "sandbox.")
+				}
+				if e.Kind == history.KindEvent && e.Event.Kind == pod.SandboxRemoved {
+					// Its operation's end is written a moment later, which a killed daemon may not have had.
+					for _, i := range going[e.Sandbox] {
+						r.begun[i].Ended = true
+					}
 				}
 				continue
 			}
