@@ -391,8 +391,8 @@ var missingPlugin = group{
 	},
 }
 
-var restarts = group{
-	name: "restarts",
+var death = group{
+	name: "death",
 	options: func(*testing.T, string) harness.Options {
 		return harness.Options{Env: []string{"VITRINE_FAULTS=image.rootfs.create=sleep(1s);lifecycle.bundle=kill(1)"}}
 	},
@@ -420,6 +420,12 @@ var restarts = group{
 				w.Fatal(err)
 			}
 		}},
+	},
+}
+
+var restarts = group{
+	name: "restarts",
+	incidents: []incident{
 		{name: "pod that is gone, asked after a restart", cause: "exit.code", evidence: []string{"exited with 7"}, inject: func(w *world) {
 			w.ends(nil, "/bin/sh", "-c", "exit 7")
 			w.removePods()

@@ -84,7 +84,7 @@ type world struct {
 type row struct{ incident, cause, sentence, next string }
 
 // corpus is every group.
-var corpus = []group{registry, hostile, programs, configs, figures, limited, smallNet, quietNet, damaged, slowDisk, fullDisk, fullLayer, missingPlugin, odd, lives, registries, proxied, requests, limits, restarts}
+var corpus = []group{registry, hostile, programs, configs, figures, limited, smallNet, quietNet, damaged, slowDisk, fullDisk, fullLayer, missingPlugin, odd, lives, registries, proxied, requests, limits, death, restarts}
 
 func TestEveryIncidentIsNamedWithItsEvidence(t *testing.T) {
 	var rows []row
