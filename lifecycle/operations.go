@@ -79,6 +79,13 @@ func (op *operation) step(ctx context.Context, name string, do func(context.Cont
 	return do(ctx)
 }
 
+// alone says that nothing but the caller's own operation is in flight.
+func (t *operations) alone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.live) <= 1
+}
+
 func (t *operations) list() []Operation {
 	t.mu.Lock()
 	defer t.mu.Unlock()

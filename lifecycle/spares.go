@@ -18,7 +18,7 @@ import (
 // spares are monitors that were begun before their containers (docs/decisions/0171), so that
 // a creation finds them ready. A new one is begun when no creation and no start has come or
 // gone for a moment: it takes as much of the machine as it saves, and must not take it from
-// a start. A pod that is made is the exception: its container comes next, and its monitor is
+// a start. A pod that is made alone is the exception: its container comes next, and its monitor is
 // begun beside it (docs/decisions/0190). Nobody is woken while none is missing.
 type spares struct {
 	mu     sync.Mutex // guards what follows
@@ -79,8 +79,12 @@ func (s *spares) soon(d time.Duration) {
 	}
 }
 
-// expectContainer has one begun at once that is missing: a pod is being made.
+// expectContainer has one begun at once that is missing: a pod is being made. While anything
+// else is going on there is no processor to spare.
 func (m *Manager) expectContainer() {
+	if !m.ops.alone() {
+		return
+	}
 	s := &m.spares
 	s.mu.Lock()
 	defer s.mu.Unlock()
