@@ -17,6 +17,7 @@ func TestRequestsThatLeaveOutAllTheyMayAreServed(t *testing.T) {
 		"with a plugin": func(t *testing.T) *node {
 			n := withPlugins(t, "request_timeout_ms = 30000", "")
 			startPlugin(t, n, "bare").await("synchronized ")
+			n.clean = harness.Must(n.Census())(t) // the plugin's connection stays
 			return n
 		},
 	} {
