@@ -11,8 +11,9 @@ import (
 	"github.com/vitrine-runtime/vitrine/pod"
 )
 
-// End kills a process by pidfd and waits until it is gone, at most bound: then, or when ctx
-// ends, it is pod.ErrDeadline. One that is gone already is no error.
+// End kills a process by pidfd and waits until it is gone, at most bound: then it is
+// pod.ErrDeadline, and so it is with a ctx that has ended before the wait; one that ends
+// meanwhile does not cut it short. A process that is gone already is no error.
 func End(ctx context.Context, pid int, bound time.Duration) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
